@@ -1,0 +1,1 @@
+"""Backbones: the TMM transformer, its conditioning, and the tiny model that ships."""

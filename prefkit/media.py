@@ -1,0 +1,1 @@
+"""Clips and sound, in and out, with PyAV."""
