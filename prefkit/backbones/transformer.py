@@ -1,0 +1,363 @@
+"""The TMM diffusion transformer: Wan2.1-VACE with skeleton and audio attention, as in Hallo4.
+
+Module and parameter names are diffusers' `WanVACETransformer3DModel`'s; what TMM adds is `skeleton_proj`,
+`audio_proj` and, in each block, `audio_norm`, `audio_attn`, `condition_norm`, `condition_attn`.
+
+Source: Hallo4, arXiv 2505.23525; VACE, arXiv 2503.07598; Wan, arXiv 2503.20314.
+"""
+
+import math
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import AttentionMixin
+from diffusers.models.cache_utils import CacheMixin
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import (
+    WanAttention,
+    WanAttnProcessor,
+    WanRotaryPosEmbed,
+    WanTimeTextImageEmbedding,
+    WanTransformerBlock,
+)
+from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
+from torch import nn
+
+from prefkit.backbones.tmm import AudioProjection, SkeletonProjection, num_latent_frames, prepend_reference_frame
+
+try:  # since diffusers 0.36; before, a LoRA scale in attention_kwargs has no effect here
+    from diffusers.utils import apply_lora_scale
+except ImportError:  # pragma: no cover
+    apply_lora_scale = None
+
+
+class PortraitWanTransformerBlock(WanTransformerBlock):
+    """A Wan block with attention to the audio and, before the feed-forward, from the skeleton."""
+
+    def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float) -> None:
+        """Builds the block; the two new output projections start at zero, so it starts as a Wan block."""
+        super().__init__(dim=dim, ffn_dim=ffn_dim, num_heads=num_heads, cross_attn_norm=True, eps=eps)
+        self.audio_norm = FP32LayerNorm(dim, eps, elementwise_affine=True)
+        self.audio_attn = _cross_attention(dim, num_heads, eps)
+        self.condition_norm = FP32LayerNorm(dim, eps, elementwise_affine=True)
+        self.condition_attn = _cross_attention(dim, num_heads, eps)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        temb: torch.Tensor,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor],
+        skeleton_tokens: torch.Tensor,
+        audio_tokens: torch.Tensor,
+    ) -> torch.Tensor:
+        """One block.
+
+        Args:
+            hidden_states: [B, F*N, D], frame-major.
+            encoder_hidden_states: text [B, L, D].
+            temb: modulation from the timestep [B, 6, D].
+            rotary_emb: cosines and sines of the positions.
+            skeleton_tokens: [B*F, N, D].
+            audio_tokens: [B*F, M, D].
+
+        Returns:
+            [B, F*N, D].
+        """
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.scale_shift_table + temb.float()).chunk(6, dim=1)
+
+        # 1. Self-attention
+        x = _modulate(self.norm1, hidden_states, scale, shift)
+        hidden_states = _add_gated(hidden_states, self.attn1(x, None, None, rotary_emb), gate)
+
+        # 2. Text
+        hidden_states = hidden_states + self.attn2(self.norm2(hidden_states), encoder_hidden_states)
+
+        # 3. Audio: each latent frame attends to its own sound
+        frames = self.audio_norm(hidden_states).view(skeleton_tokens.shape)
+        hidden_states = hidden_states + self.audio_attn(frames, audio_tokens).view(hidden_states.shape)
+
+        # 4. Skeleton: the skeleton asks and the video answers, so the output lies where the skeleton is.
+        # It reaches the video through the feed-forward's input only.
+        x = _modulate(self.norm3, hidden_states, ffn_scale, ffn_shift)
+        frames = self.condition_norm(x).view(skeleton_tokens.shape)
+        x = x + self.condition_attn(skeleton_tokens, frames).view(x.shape)
+
+        # 5. Feed-forward
+        return _add_gated(hidden_states, self.ffn(x), ffn_gate)
+
+
+class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin, AttentionMixin):
+    """Denoises a portrait clip that follows a skeleton and speech. Defaults are Hallo4's released size.
+
+    Latents have one clean reference latent in front of the video's k + 1 (`hidden_states` [B, C, k + 2, H, W]);
+    whoever samples or trains leaves it out of the noise and the loss.
+    """
+
+    _supports_gradient_checkpointing = True
+    _skip_layerwise_casting_patterns = [
+        "patch_embedding",
+        "vace_patch_embedding",
+        "condition_embedder",
+        "skeleton_proj",
+        "audio_proj",
+        "norm",
+    ]
+    _no_split_modules = ["PortraitWanTransformerBlock", "WanVACETransformerBlock"]
+    _keep_in_fp32_modules = [
+        "rope",
+        "time_embedder",
+        "scale_shift_table",
+        "norm1",
+        "norm2",
+        "norm3",
+        "audio_norm",
+        "condition_norm",
+    ]
+    _repeated_blocks = ["PortraitWanTransformerBlock", "WanVACETransformerBlock"]
+
+    @register_to_config
+    def __init__(
+        self,
+        patch_size: tuple[int, int, int] = (1, 2, 2),
+        num_attention_heads: int = 12,
+        attention_head_dim: int = 128,
+        in_channels: int = 16,
+        out_channels: int = 16,
+        text_dim: int = 4096,
+        freq_dim: int = 256,
+        ffn_dim: int = 8960,
+        num_layers: int = 30,
+        eps: float = 1e-6,
+        rope_max_seq_len: int = 1024,
+        vace_layers: tuple[int, ...] = tuple(range(0, 30, 2)),
+        vace_in_channels: int = 96,
+        skeleton_channels: int = 16,
+        audio_window: int = 5,
+        audio_blocks: int = 12,
+        audio_channels: int = 768,
+        audio_hidden_dim: int = 512,
+        audio_context_tokens: int = 32,
+        temporal_factor: int = 4,
+    ) -> None:
+        """Builds the model with Wan's initialisation.
+
+        Args:
+            patch_size: (frames, height, width) of a token in latents; one frame only.
+            num_attention_heads: heads of every attention.
+            attention_head_dim: even, channels of a head; their product is the model's width.
+            in_channels: channels of the latents.
+            out_channels: channels of the velocity.
+            text_dim: channels of the text embeddings; their number is free.
+            freq_dim: channels of the sinusoidal timestep.
+            ffn_dim: inner width of the feed-forward.
+            num_layers: main blocks.
+            eps: of the norms in the blocks.
+            rope_max_seq_len: longest frame, row or column count in tokens.
+            vace_layers: main blocks that take a hint of the control branch; the first is 0.
+            vace_in_channels: channels of the control latents.
+            skeleton_channels: channels of a skeleton frame's latents.
+            audio_window: speech feature frames per video frame.
+            audio_blocks: speech encoder layers per feature frame.
+            audio_channels: channels of each.
+            audio_hidden_dim: width of the audio projection.
+            audio_context_tokens: tokens per video frame.
+            temporal_factor: video frames per latent frame; the width is a multiple of it.
+
+        Raises:
+            ValueError: sizes that do not fit each other.
+        """
+        super().__init__()
+        dim = num_attention_heads * attention_head_dim
+        _check_sizes(patch_size, attention_head_dim, num_layers, vace_layers)
+
+        self.rope = WanRotaryPosEmbed(attention_head_dim, tuple(patch_size), rope_max_seq_len)
+        self.patch_embedding = nn.Conv3d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
+        self.vace_patch_embedding = nn.Conv3d(vace_in_channels, dim, kernel_size=patch_size, stride=patch_size)
+        self.condition_embedder = WanTimeTextImageEmbedding(
+            dim=dim, time_freq_dim=freq_dim, time_proj_dim=dim * 6, text_embed_dim=text_dim
+        )
+        self.skeleton_proj = SkeletonProjection(skeleton_channels, dim, temporal_factor, tuple(patch_size[1:]))
+        self.audio_proj = AudioProjection(
+            audio_window, audio_blocks, audio_channels, audio_hidden_dim, audio_context_tokens, dim, temporal_factor
+        )
+        self.blocks = nn.ModuleList(
+            PortraitWanTransformerBlock(dim, ffn_dim, num_attention_heads, eps) for _ in range(num_layers)
+        )
+        self.vace_blocks = nn.ModuleList(
+            WanVACETransformerBlock(
+                dim=dim,
+                ffn_dim=ffn_dim,
+                num_heads=num_attention_heads,
+                cross_attn_norm=True,
+                eps=eps,
+                apply_input_projection=i == 0,
+                apply_output_projection=True,
+            )
+            for i in range(len(vace_layers))
+        )
+        self.norm_out = FP32LayerNorm(dim, eps, elementwise_affine=False)
+        self.proj_out = nn.Linear(dim, out_channels * math.prod(patch_size))
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
+        self.gradient_checkpointing = False
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Wan's initialisation: Xavier, small embeddings, and zero where a branch joins or the model ends."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for convolution in (self.patch_embedding, self.vace_patch_embedding):
+            nn.init.xavier_uniform_(convolution.weight.flatten(1))
+        embedder = self.condition_embedder
+        for part in (embedder.text_embedder, embedder.time_embedder):
+            for module in part.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=0.02)
+        joins = [block.proj_out for block in self.vace_blocks]
+        joins += [attention.to_out[0] for block in self.blocks for attention in (block.audio_attn, block.condition_attn)]
+        for module in (*joins, self.proj_out):
+            nn.init.zeros_(module.weight)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        control_hidden_states: torch.Tensor,
+        skeleton_latents: torch.Tensor,
+        audio_embeds: torch.Tensor,
+        control_hidden_states_scale: torch.Tensor | None = None,
+        attention_kwargs: dict[str, Any] | None = None,
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[torch.Tensor]:
+        """The velocity (noise minus latents) at `timestep`.
+
+        Args:
+            hidden_states: [B, C, k + 2, H, W]: the clean reference latent, then noisy video latents.
+            timestep: [B], 0 to 1000.
+            encoder_hidden_states: text [B, L, text_dim], padded with zeros; there is no mask.
+            control_hidden_states: VACE context [B, vace_in_channels, k + 2, H, W].
+            skeleton_latents: [B, skeleton_channels, temporal_factor*k + 1, H, W], every frame encoded alone.
+            audio_embeds: [B, temporal_factor*k + 1, audio_window, audio_blocks, audio_channels].
+            control_hidden_states_scale: [number of VACE layers], 1 by default.
+            attention_kwargs: `scale` of loaded LoRA weights.
+            return_dict: an object with `.sample`, or a tuple.
+
+        Returns:
+            [B, out_channels, k + 2, H, W].
+
+        Raises:
+            ValueError: shapes that do not fit each other or the configuration.
+        """
+        self._check_inputs(hidden_states, control_hidden_states, skeleton_latents, audio_embeds)
+        scales = self._hint_scales(control_hidden_states, control_hidden_states_scale)
+        batch, _, frames, height, width = hidden_states.shape
+
+        rotary_emb = self.rope(hidden_states)
+        skeleton_tokens = prepend_reference_frame(self.skeleton_proj(skeleton_latents)).flatten(0, 1)
+        audio_tokens = prepend_reference_frame(self.audio_proj(audio_embeds)).flatten(0, 1)
+        hidden_states = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
+        control = self.vace_patch_embedding(control_hidden_states).flatten(2).transpose(1, 2)
+        temb, modulation, text, _ = self.condition_embedder(timestep, encoder_hidden_states)
+        modulation = modulation.unflatten(1, (6, -1))
+
+        hints = {}
+        for layer, block, scale in zip(self.config.vace_layers, self.vace_blocks, scales, strict=True):
+            hint, control = self._run(block, hidden_states, text, control, modulation, rotary_emb)
+            hints[layer] = hint * scale
+        for layer, block in enumerate(self.blocks):
+            hidden_states = self._run(
+                block, hidden_states, text, modulation, rotary_emb, skeleton_tokens, audio_tokens
+            )
+            if layer in hints:
+                hidden_states = hidden_states + hints.pop(layer)
+
+        shift, scale = (self.scale_shift_table.float() + temb.unsqueeze(1).float()).chunk(2, dim=1)
+        patches = self.proj_out(_modulate(self.norm_out, hidden_states, scale, shift))
+        sample = _unpatchify(patches, (frames, height, width), self.config.patch_size)
+        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    if apply_lora_scale is not None:
+        forward = apply_lora_scale("attention_kwargs")(forward)
+
+    def _run(self, block: nn.Module, *inputs: Any) -> Any:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, *inputs)  # takes positional arguments only
+        return block(*inputs)
+
+    def _hint_scales(self, control: torch.Tensor, scale: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        wanted = len(self.config.vace_layers)
+        if scale is None:
+            return control.new_ones(wanted).unbind()
+        if len(scale) != wanted:
+            raise ValueError(f"Found {len(scale)} control scales, expected one for each of {wanted} VACE layers.")
+        return scale.unbind()
+
+    def _check_inputs(
+        self, latents: torch.Tensor, control: torch.Tensor, skeleton: torch.Tensor, audio: torch.Tensor
+    ) -> None:
+        config = self.config
+        batch, _, frames, height, width = latents.shape
+        video_frames = config.temporal_factor * (frames - 2) + 1
+        num_latent_frames(skeleton.shape[2], config.temporal_factor)
+        num_latent_frames(audio.shape[1], config.temporal_factor)
+        if height % config.patch_size[1] or width % config.patch_size[2]:
+            raise ValueError(f"Found latents of {height}×{width}, expected multiples of the patch "
+                             f"{config.patch_size[1]}×{config.patch_size[2]}: choose another frame size.")
+        reason = f"for latents {tuple(latents.shape)}: 1 reference and {frames - 1} video latents"
+        _check_shape("latents", latents, (batch, config.in_channels, frames, height, width), "by the configuration")
+        _check_shape("control latents", control, (batch, config.vace_in_channels, frames, height, width), reason)
+        _check_shape("skeleton latents", skeleton, (batch, config.skeleton_channels, video_frames, height, width), reason)
+        features = (config.audio_window, config.audio_blocks, config.audio_channels)
+        _check_shape("audio features", audio, (batch, video_frames, *features), reason)
+
+
+def _cross_attention(dim: int, num_heads: int, eps: float) -> WanAttention:
+    head_dim = dim // num_heads
+    return WanAttention(
+        dim=dim,
+        heads=num_heads,
+        dim_head=head_dim,
+        eps=eps,
+        cross_attention_dim_head=head_dim,
+        processor=WanAttnProcessor(),
+    )
+
+
+def _modulate(norm: nn.Module, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    return torch.addcmul(shift, norm(x.float()), 1 + scale).type_as(x)
+
+
+def _add_gated(x: torch.Tensor, update: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    return torch.addcmul(x.float(), update.float(), gate).type_as(x)
+
+
+def _unpatchify(patches: torch.Tensor, size: tuple[int, int, int], patch_size: tuple[int, int, int]) -> torch.Tensor:
+    """[B, F*N, p_t*p_h*p_w*C] -> [B, C, F, H, W]."""
+    (frames, height, width), (p_t, p_h, p_w) = size, patch_size
+    x = patches.view(patches.shape[0], frames // p_t, height // p_h, width // p_w, p_t, p_h, p_w, -1)
+    return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(patches.shape[0], -1, frames, height, width)
+
+
+def _check_shape(name: str, tensor: torch.Tensor, expected: tuple[int, ...], reason: str) -> None:
+    if tuple(tensor.shape) != expected:
+        raise ValueError(f"Found {name} of shape {tuple(tensor.shape)}, expected {expected} {reason}.")
+
+
+def _check_sizes(
+    patch_size: tuple[int, int, int], attention_head_dim: int, num_layers: int, vace_layers: tuple[int, ...]
+) -> None:
+    if patch_size[0] != 1:
+        raise ValueError(f"Found a patch of {patch_size[0]} latent frames, expected 1: "
+                         "skeleton and audio belong to one latent frame each.")
+    if attention_head_dim % 2:
+        raise ValueError(f"Found heads of {attention_head_dim} channels, expected an even number to rotate.")
+    if not vace_layers or vace_layers[0] != 0 or max(vace_layers) >= num_layers:
+        raise ValueError(f"Found VACE layers {tuple(vace_layers)}, expected them to start with 0 "
+                         f"and stay below the {num_layers} layers.")
