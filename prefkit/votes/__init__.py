@@ -1,0 +1,1 @@
+"""The vote store, the queue that hands comparisons out, and simulated annotators."""
