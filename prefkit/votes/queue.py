@@ -26,7 +26,6 @@ from prefkit.votes.store import (
     utc_now,
 )
 
-
 _FIRST = datetime.min.replace(tzinfo=UTC)  # a lease of that time comes before all others of its holder
 
 

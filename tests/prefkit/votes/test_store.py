@@ -125,7 +125,10 @@ def test_processes_that_make_the_store_at_once_all_get_their_votes_in(tmp_path):
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
-    assert len(VoteStore.open(tmp_path / "v.sqlite")X_UNTIL_KILLED = """
+    assert len(VoteStore.open(tmp_path / "v.sqlite").votes()) == 2
+
+
+VOTE_UNTIL_KILLED = """
 import sys
 from prefkit.votes.store import VoteStore
 store = VoteStore.open(sys.argv[1])
