@@ -261,12 +261,18 @@ def _video_stream(container: Any, path: Path) -> Any:
 
 
 def _decode(container: Any, stream: Any, path: Path) -> Iterator[Any]:
+    num_packets, num_broken = 0, 0
     try:
-        yield from container.decode(stream)
+        for packet in container.demux(stream):
+            num_packets += packet.size > 0
+            num_broken += packet.is_corrupt
+            yield from packet.decode()
     except av.FFmpegError as error:
-        raise MediaError(
-            f"{path} cannot be read to its end ({_cause(error)}); it is truncated or damaged, make or copy it anew"
-        ) from error
+        raise MediaError(f"{path} cannot be read to its end ({_cause(error)}); make or copy it anew") from error
+    # FFmpeg takes a truncated mp4 for a shorter one, though its index says how many packets there should be
+    missing = len(stream.index_entries) - num_packets if container.format.name.startswith("mov") else 0
+    if num_broken or missing > 0:
+        raise MediaError(f"{path} is truncated or damaged ({num_packets} packets can be read); make or copy it anew")
 
 
 def _cause(error: Exception) -> str:
