@@ -1,0 +1,1 @@
+"""Automatic measures of one clip; one file per family, listed in `prefkit.metrics.catalogue`."""
