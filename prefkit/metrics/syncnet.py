@@ -1,0 +1,366 @@
+"""SyncNet: how well lips follow the sound.
+
+The network of Chung & Zisserman 2016 ("Out of time: automated lip sync in the wild") under the state-dict
+names of its public weights (`syncnet_v2.model` of the project syncnet_python). The small network for
+synthetic portraits that ships with prefkit is the same class with other widths and another frame size.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from python_speech_features import mfcc
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from prefkit.errors import PrefkitError
+from prefkit.metrics.sync_distances import Mode, sync_distances
+
+SAMPLE_RATE = 16000
+FPS = 25
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+WINDOW_FRAMES = 5
+WINDOW_COLUMNS = 20  # MFCC columns of 10 ms
+COLUMNS_PER_FRAME = 4
+COEFFICIENTS = 13
+
+
+@dataclass(frozen=True)
+class SyncNetConfig:
+    """Sizes of a SyncNet; the defaults are the published ones.
+
+    Attributes:
+        frame_size: side in pixels of the square face crops it reads.
+        audio_widths: channels of the six convolutions over MFCCs.
+        lip_widths: channels of the six convolutions over frames.
+        hidden: width of the first fully connected layer.
+        embedding: size of an embedding.
+        first_stride: stride in space of the first convolution over frames.
+        variant: what the weights are for; it goes into every score's details.
+    """
+
+    frame_size: int = 224
+    audio_widths: tuple[int, ...] = (64, 192, 384, 256, 256, 512)
+    lip_widths: tuple[int, ...] = (96, 256, 256, 256, 256, 512)
+    hidden: int = 512
+    embedding: int = 1024
+    first_stride: int = 2
+    variant: str = "syncnet_v2"
+
+
+class SyncNet(nn.Module):
+    """Two towers that embed five frames of a face and the 0.2 s of sound beside them.
+
+    Lips that say what is heard lie near it. Frames are BGR, 0-255, not normalised, as the public weights
+    expect; `sync_scores` takes RGB and turns them round.
+    """
+
+    def __init__(self, config: SyncNetConfig | None = None):
+        super().__init__()
+        self.config = config = config or SyncNetConfig()
+        audio, lips = config.audio_widths, config.lip_widths
+        self.netcnnaud = nn.Sequential(
+            *_block2d(1, audio[0], 3, padding=1),
+            nn.MaxPool2d(1, 1),
+            *_block2d(audio[0], audio[1], 3, padding=1),
+            nn.MaxPool2d(3, (1, 2)),
+            *_block2d(audio[1], audio[2], 3, padding=1),
+            *_block2d(audio[2], audio[3], 3, padding=1),
+            *_block2d(audio[3], audio[4], 3, padding=1),
+            nn.MaxPool2d(3, 2),
+            *_block2d(audio[4], audio[5], (5, 4)),
+        )
+        first = config.first_stride
+        self.netcnnlip = nn.Sequential(
+            *_block3d(3, lips[0], (WINDOW_FRAMES, 7, 7), stride=first),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
+            *_block3d(lips[0], lips[1], (1, 5, 5), stride=2, padding=1),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            *_block3d(lips[1], lips[2], (1, 3, 3), padding=1),
+            *_block3d(lips[2], lips[3], (1, 3, 3), padding=1),
+            *_block3d(lips[3], lips[4], (1, 3, 3), padding=1),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
+            *_block3d(lips[4], lips[5], (1, _last_kernel(config), _last_kernel(config))),
+        )
+        self.netfcaud = _head(audio[5], config.hidden, config.embedding)
+        self.netfclip = _head(lips[5], config.hidden, config.embedding)
+
+    def forward_aud(self, columns: Tensor) -> Tensor:
+        """Embeds MFCC windows [B, 1, 13, 20] as [B, embedding]."""
+        return self.netfcaud(self.netcnnaud(columns).flatten(1))
+
+    def forward_lip(self, frames: Tensor) -> Tensor:
+        """Embeds windows of BGR frames [B, 3, 5, S, S], 0-255, as [B, embedding]."""
+        return self.netfclip(self.netcnnlip(frames).flatten(1))
+
+
+def _block2d(inputs: int, outputs: int, kernel: int | tuple[int, int], padding: int = 0) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel, padding=padding), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+
+
+def _block3d(
+    inputs: int, outputs: int, kernel: tuple[int, int, int], stride: int = 1, padding: int = 0
+) -> list[nn.Module]:
+    convolution = nn.Conv3d(inputs, outputs, kernel, stride=(1, stride, stride), padding=(0, padding, padding))
+    return [convolution, nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)]
+
+
+def _head(inputs: int, hidden: int, embedding: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, embedding))
+
+
+def _last_kernel(config: SyncNetConfig) -> int:
+    """Side of what is left of a frame in front of the last convolution, which takes all of it."""
+    size = (config.frame_size - 7) // config.first_stride + 1
+    size = (size - 3) // 2 + 1
+    size = (size + 2 - 5) // 2 + 1
+    size = (size + 2 - 3) // 2 + 1
+    size = (size - 3) // 2 + 1
+    if size < 1:
+        raise ValueError(f"frames of {config.frame_size} px are too small for this SyncNet")
+    return size
+
+
+@dataclass(frozen=True)
+class SyncEmbedder:
+    """A SyncNet made ready for scoring: same results, about half the time.
+
+    Batch norm is folded into the convolutions, and since the first convolution over frames spans all five
+    of them and the later ones span one, frames are read as 15 channels of a picture.
+    """
+
+    config: SyncNetConfig
+    lips: nn.Sequential  # [B, 15, S, S] -> [B, embedding]
+    audio: nn.Sequential  # [B, 1, 13, 20] -> [B, embedding]
+
+
+def make_embedder(model: SyncNet) -> SyncEmbedder:
+    """Folds a SyncNet for scoring. Make one per process and pass it to `sync_scores` for every clip."""
+    model = model.eval()
+    lips = nn.Sequential(*_folded(model.netcnnlip), nn.Flatten(), *_folded(model.netfclip))
+    audio = nn.Sequential(*_folded(model.netcnnaud), nn.Flatten(), *_folded(model.netfcaud))
+    lips.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return SyncEmbedder(model.config, lips.requires_grad_(False), audio.requires_grad_(False))
+
+
+def _folded(layers: nn.Sequential) -> list[nn.Module]:
+    """The layers without batch norm, three-dimensional ones flattened to two."""
+    modules = list(layers)
+    folded: list[nn.Module] = []
+    for layer, following in zip(modules, [*modules[1:], None], strict=True):
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            assert isinstance(following, nn.BatchNorm2d | nn.BatchNorm3d)
+            fused = fuse_conv_bn_eval(layer, following)
+            folded.append(_as_conv2d(fused) if isinstance(fused, nn.Conv3d) else fused)
+        elif isinstance(layer, nn.Linear) and isinstance(following, nn.BatchNorm1d):
+            folded.append(fuse_linear_bn_eval(layer, following))
+        elif isinstance(layer, nn.MaxPool3d):
+            folded.append(nn.MaxPool2d(layer.kernel_size[1:], layer.stride[1:], _spatial(layer.padding)))  # type: ignore[index, arg-type]
+        elif not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            folded.append(layer)
+    return folded
+
+
+def _spatial(padding: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    return padding if isinstance(padding, int) else padding[1:]
+
+
+def _as_conv2d(convolution: nn.Conv3d) -> nn.Conv2d:
+    outputs, inputs, frames, height, width = convolution.weight.shape
+    flat = nn.Conv2d(
+        inputs * frames,
+        outputs,
+        (height, width),
+        convolution.stride[1:],
+        _spatial(convolution.padding),  # type: ignore[arg-type]
+    )
+    flat.weight.data = convolution.weight.data.reshape(outputs, inputs * frames, height, width)
+    flat.bias = convolution.bias
+    return flat.eval()
+
+
+@dataclass(frozen=True)
+class SyncScores:
+    """Lip-sync of one clip. See `prefkit.metrics.sync_distances.SyncDistances` for the scores.
+
+    Attributes:
+        lip_embeddings: float32 [n, D], one row a window of five frames, starting at frame 0, 1, …
+        audio_embeddings: float32 [n, D], the sound of the same windows.
+        shifts: int [S], frames by which the sound is read later than the lips.
+        mean_distance: float64 [S], mean distance at every shift (S = 31 in "reference").
+    """
+
+    offset: int
+    sync_c: float
+    sync_d: float
+    sync_d0: float
+    confidence: np.ndarray
+    shifts: np.ndarray
+    mean_distance: np.ndarray
+    lip_embeddings: np.ndarray
+    audio_embeddings: np.ndarray
+
+
+def sync_scores(
+    frames: np.ndarray,
+    audio: np.ndarray,
+    model: SyncNet | SyncEmbedder,
+    *,
+    mode: Mode = "reference",
+    batch_size: int = 4,
+) -> SyncScores:
+    """Scores the lip-sync of a face track.
+
+    Args:
+        frames: uint8 [T, S, S, 3], **RGB**, 25 a second, cropped to the face as the weights expect
+            (S = 224 for the published network).
+        audio: int16 [N], mono, 16 kHz, starting with the first frame.
+        model: the network, or what `make_embedder` made of it (saves folding it for every clip).
+        mode: "reference" for the published numbers; "valid" without zero padding and with every window that
+            frames and sound can fill. Compare only clips of equal length either way.
+        batch_size: windows at a time; 2-4 is fastest on a CPU.
+
+    Raises:
+        PrefkitError: wrong shapes or types, or too short a clip.
+    """
+    embedder = model if isinstance(model, SyncEmbedder) else make_embedder(model)
+    _check_inputs(frames, audio, embedder.config.frame_size)
+    columns = mfcc_columns(audio)
+    windows = count_windows(len(frames), len(audio), columns.shape[1], mode)
+    if windows < 1:
+        raise PrefkitError(
+            f"lip-sync needs more than {WINDOW_FRAMES} frames with sound and the clip has {len(frames)} frames "
+            f"and {len(audio) / SAMPLE_RATE:.2f} s of sound; give a longer clip"
+        )
+    lips = embed_lips(frames, windows, embedder, batch_size)
+    sound = embed_audio(columns, windows, embedder)
+    distances = sync_distances(lips, sound, mode=mode)
+    return SyncScores(
+        offset=distances.offset,
+        sync_c=distances.sync_c,
+        sync_d=distances.sync_d,
+        sync_d0=distances.sync_d0,
+        confidence=distances.confidence,
+        shifts=distances.shifts,
+        mean_distance=distances.mean_distance,
+        lip_embeddings=lips,
+        audio_embeddings=sound,
+    )
+
+
+def _check_inputs(frames: np.ndarray, audio: np.ndarray, size: int) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (size, size, 3):
+        raise PrefkitError(
+            f"lip-sync got frames {frames.dtype} {list(frames.shape)} and this network reads uint8 "
+            f"[T, {size}, {size}, 3]; crop and resize the face first"
+        )
+    if audio.dtype != np.int16 or audio.ndim != 1:
+        raise PrefkitError(
+            f"lip-sync got sound {audio.dtype} {list(audio.shape)} and reads mono int16 [N] at {SAMPLE_RATE} Hz; "
+            "convert it first"
+        )
+
+
+def mfcc_columns(audio: np.ndarray) -> np.ndarray:
+    """MFCCs of int16 [N] sound, 100 columns a second: float64 [13, M].
+
+    The public weights were trained on int16 values; float sound in -1..1 would shift the first coefficient.
+    """
+    return mfcc(audio, SAMPLE_RATE).T
+
+
+def count_windows(num_frames: int, num_samples: int, num_columns: int, mode: Mode) -> int:
+    """How many windows of five frames there are; as published, "reference" drops the last one."""
+    if mode == "reference":
+        return min(num_frames, num_samples // SAMPLES_PER_FRAME) - WINDOW_FRAMES
+    return min(num_frames - WINDOW_FRAMES, (num_columns - WINDOW_COLUMNS) // COLUMNS_PER_FRAME) + 1
+
+
+@torch.inference_mode()
+def embed_lips(frames: np.ndarray, windows: int, embedder: SyncEmbedder, batch_size: int = 4) -> np.ndarray:
+    """Embeds the first `windows` windows of RGB frames uint8 [T, S, S, 3]: float32 [windows, D]."""
+    bgr = torch.from_numpy(np.ascontiguousarray(frames[: windows + WINDOW_FRAMES - 1, ..., ::-1])).permute(3, 0, 1, 2)
+    embeddings = []
+    for start in range(0, windows, batch_size):
+        batch = [bgr[:, i : i + WINDOW_FRAMES].flatten(0, 1) for i in range(start, min(start + batch_size, windows))]
+        pictures = torch.stack(batch).float().contiguous(memory_format=torch.channels_last)
+        embeddings.append(embedder.lips(pictures))
+    return torch.cat(embeddings).numpy()
+
+
+@torch.inference_mode()
+def embed_audio(columns: np.ndarray, windows: int, embedder: SyncEmbedder, batch_size: int = 20) -> np.ndarray:
+    """Embeds the first `windows` windows of MFCCs [13, M]: float32 [windows, D]."""
+    sound = torch.from_numpy(np.ascontiguousarray(columns)).float()
+    stacked = sound.unfold(1, WINDOW_COLUMNS, COLUMNS_PER_FRAME)[:, :windows].permute(1, 0, 2).unsqueeze(1)
+    return torch.cat([embedder.audio(batch.contiguous()) for batch in stacked.split(batch_size)]).numpy()
+
+
+def load_syncnet(path: str | Path) -> SyncNet:
+    """Loads weights: the public `syncnet_v2.model` (or any `torch.save` of its state dict), or safetensors.
+
+    Pickled files are read weights-only: no code in them runs. A safetensors file whose metadata has a
+    `config` (as `prefkit.metrics.weights` writes it) gives its own sizes; every other file is taken for the
+    published network.
+
+    Raises:
+        PrefkitError: there is no such file, it cannot be read, or it holds another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PrefkitError(f"there is no file of SyncNet weights at {path}; give the path of syncnet_v2.model")
+    config, state = _read_safetensors(path) if path.suffix == ".safetensors" else (SyncNetConfig(), _read_pickle(path))
+    model = SyncNet(config)
+    lacking = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")} - set(state)
+    unknown = set(state) - set(model.state_dict())
+    if lacking or unknown:
+        raise PrefkitError(
+            f"{path} holds another network: {len(lacking)} tensors of SyncNet are missing and {len(unknown)} are "
+            "unknown; give the public syncnet_v2.model"
+        )
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+    except RuntimeError as error:
+        raise PrefkitError(
+            f"{path} has SyncNet's names but other sizes ({str(error).splitlines()[-1].strip()})"
+        ) from None
+    return model.eval()
+
+
+def _read_safetensors(path: Path) -> tuple[SyncNetConfig, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = json.loads((file.metadata() or {}).get("config", "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except Exception as error:
+        raise PrefkitError(f"{path} cannot be read as safetensors ({error}); download it again") from None
+    widths = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    return SyncNetConfig(**widths), state
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PrefkitError(
+            f"{path} cannot be read as a state dict ({first}); download syncnet_v2.model again"
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise PrefkitError(f"{path} holds {type(state).__name__}, expected a state dict; give syncnet_v2.model")
+    return state
+
+
+def file_hash(path: str | Path) -> str:
+    """First 16 hex digits of a weights file's SHA-256, for the provenance of a score."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def config_json(config: SyncNetConfig) -> str:
+    """The config as it goes into a safetensors file's metadata."""
+    return json.dumps(dataclasses.asdict(config))
