@@ -142,5 +142,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             path.replace(old)
         temporary.replace(path)
     finally:
+        if old.exists() and not path.exists():  # stopped between the two moves
+            old.replace(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Card templates and annotation guidelines; `prefkit.cards` fills them in."""
