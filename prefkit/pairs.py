@@ -83,7 +83,8 @@ def build_pairs(
     _check_output(folder)
     if votes.empty:
         raise PrefkitError(
-            f"there are no votes in {workspace.root}; vote with 'prefkit annotate', or try 'prefkit annotate --simulate'"
+            f"there are no votes in {workspace.root}; vote with 'prefkit annotate' "
+            "or simulate some with 'prefkit annotate --simulate'"
         )
     comparisons = workspace.read(COMPARISONS)
     chosen_criteria = _criteria(votes, criteria)
@@ -441,7 +442,7 @@ def _counts(values: pd.Series) -> dict[str, int]:
 def _by_key(workspace: Workspace, table: Table) -> dict[str, dict[str, Any]]:
     frame = workspace.read(table)
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return {row[table.key[0]]: row for row in records}
+    return {row[table.key[0]]: {str(name): value for name, value in row.items()} for row in records}
 
 
 def _first(*values: Any) -> Any:
