@@ -28,6 +28,10 @@ class MediaError(PrefkitError):
     """A media file that is missing, is not what was expected, or cannot be read."""
 
 
+class NoSoundError(MediaError):
+    """A clip without an audio track, where sound was expected."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """A decoded video without its sound.
@@ -139,14 +143,14 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     start = _video_start(path)
     with _open(path) as container:
         if not container.streams.audio:
-            raise MediaError(f"{path} has no sound; expected a clip with an audio track")
+            raise NoSoundError(f"{path} has no sound; expected a clip with an audio track")
         stream = container.streams.audio[0]
         frames = list(_decode(container, stream, path))
         end = _seconds(stream.duration, stream.time_base)
         if end is not None and stream.start_time is not None:
             end += float(stream.start_time * stream.time_base)
     if not frames:
-        raise MediaError(f"{path} has an audio track without any sound in it; expected at least one sample")
+        raise NoSoundError(f"{path} has an audio track without any sound in it; expected at least one sample")
     return _resample(_lay_out(frames, start, end), frames[0].sample_rate, sample_rate)
 
 

@@ -5,6 +5,7 @@ function `score(clip: ScoredClip) -> Measurement` joins the two. What several me
 (flow, landmarks, embeddings) is computed once per clip by `ScoredClip.once`.
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,18 @@ def nothing_lacking(weights: Weights) -> str | None:
     return None
 
 
+def lacking_packages(*modules: str) -> Callable[[Weights], str | None]:
+    """What a metric lacks where it needs Python modules that an annotator's machine may not have."""
+
+    def lacks(weights: Weights) -> str | None:
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        if not missing:
+            return None
+        return f"the Python package {' and '.join(missing)} is not installed; get it with: pip install 'prefkit[score]'"
+
+    return lacks
+
+
 @dataclass(frozen=True)
 class Metric:
     """A measure of one clip.
@@ -87,7 +100,7 @@ class Metric:
         name: what rows and the command line call it.
         version: changes whenever the same clip could get another value.
         direction: "higher" or "lower" is better; "band": both too little and too much are worse, so
-            values are compared with those of good clips and never summed.
+            values are compared with those of good clips and never summed up.
         unit: of the value; "" for a plain number.
         needs: what it looks at, in words: "frames", "sound", "landmarks", "SyncNet weights".
         source: paper, equation or project it follows.

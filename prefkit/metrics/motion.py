@@ -4,10 +4,9 @@ Flow is measured on grey frames whose short side is at most 256 px and is given 
 short side, per second, so that neither resolution nor frame rate changes the value.
 """
 
-import cv2
 import numpy as np
 
-from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip
+from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip, lacking_packages
 
 SHORT_SIDE = 256  # px
 TOP_SHARE = 0.05  # of the pixels; VBench's dynamic degree looks at the same share
@@ -15,6 +14,8 @@ TOP_SHARE = 0.05  # of the pixels; VBench's dynamic degree looks at the same sha
 
 def grey_frames(frames: np.ndarray) -> np.ndarray:
     """Uint8 [T, H, W, 3] RGB -> uint8 [T, h, w], shrunk so that min(h, w) ≤ 256."""
+    import cv2
+
     height, width = frames.shape[1:3]
     scale = min(1.0, SHORT_SIDE / min(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -24,6 +25,8 @@ def grey_frames(frames: np.ndarray) -> np.ndarray:
 
 def optical_flow(grey: np.ndarray) -> np.ndarray:
     """Flow from each frame to the next, uint8 [T, h, w] -> float32 [T − 1, h, w, 2] (x, y) in pixels."""
+    import cv2
+
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     # the estimator would start from the flow it is handed; each pair starts from none
     pairs = zip(grey[:-1], grey[1:], strict=True)
@@ -70,6 +73,7 @@ METRICS = [
         source="VBench (arXiv 2311.17982), dynamic degree, without its threshold; DIS flow instead of RAFT",
         description="mean speed of the fastest 5 % of pixels",
         score=_dynamic_degree,
+        lacks=lacking_packages("cv2"),
     ),
     Metric(
         name="flow_acceleration",
@@ -80,5 +84,6 @@ METRICS = [
         source="prefkit",
         description="mean change of the optical flow from frame to frame, over the 5 % of pixels where it is greatest",
         score=_flow_acceleration,
+        lacks=lacking_packages("cv2"),
     ),
 ]

@@ -46,7 +46,7 @@ def lag(audio: np.ndarray, other: np.ndarray) -> int:
 
 
 def test_a_clip_round_trips_with_sound_in_its_place(tmp_path: Path) -> None:
-    path = tmp_path / "it's \"a: b%d\".mp4"  # quotes, spaces, a colon and a pattern
+    path = tmp_path / 'it\'s "a: b%d".mp4'  # quotes, spaces, a colon and a pattern
     frames, audio = moving_pattern(), clicks([1000, 5000, 9000, 15900])
     write_clip(path, frames, 25, audio)
 
