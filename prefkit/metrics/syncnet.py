@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -335,12 +336,12 @@ def load_syncnet(path: str | Path) -> SyncNet:
 def _read_safetensors(path: Path) -> tuple[SyncNetConfig, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            config = json.loads((file.metadata() or {}).get("config", "{}"))
+            config: dict[str, Any] = json.loads((file.metadata() or {}).get("config", "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except Exception as error:
         raise PrefkitError(f"{path} cannot be read as safetensors ({error}); download it again") from None
-    widths = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    return SyncNetConfig(**widths), state
+    sizes: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    return SyncNetConfig(**sizes), state
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
