@@ -1,0 +1,140 @@
+"""Tuned weights beside a backbone: LoRA adapters the diffusers / PEFT way, or a whole tuned denoiser.
+
+A folder holds either ``pytorch_lora_weights.safetensors`` (what diffusers' `load_lora_adapter` reads) or
+``diffusion_pytorch_model.safetensors`` (all weights), and ``adapter.json``, which says for which
+backbone it was made.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from prefkit.backbones.contract import Backbone
+from prefkit.errors import PrefkitError
+from prefkit.workspace import atomic_write
+
+ADAPTER = "default"
+
+
+def attach_adapter(backbone: Backbone, config: LoraConfig) -> None:
+    """Freezes the backbone and gives it a new LoRA adapter, the only weights that then train.
+
+    Raises:
+        PrefkitError: no layer has one of the names in `config.target_modules`.
+    """
+    model: Any = backbone.model
+    remove_adapter(backbone)
+    model.requires_grad_(False)
+    names = tuple(config.target_modules)
+    if not any(name == end or name.endswith("." + end) for name, _ in model.named_modules() for end in names):
+        raise PrefkitError(
+            f"{type(model).__name__} has no layers named {', '.join(sorted(names))}; give lora_target_modules that it has"
+        )
+    model.add_adapter(config, adapter_name=ADAPTER)
+
+
+def remove_adapter(backbone: Backbone) -> None:
+    """Takes a LoRA adapter off again; the weights below it are untouched."""
+    if has_adapter(backbone):
+        backbone.model.unload_lora()  # type: ignore[operator]
+
+
+def has_adapter(backbone: Backbone) -> bool:
+    """Whether a LoRA adapter is attached."""
+    return bool(getattr(backbone.model, "peft_config", None))
+
+
+def save_adapter(backbone: Backbone, folder: str | Path) -> str:
+    """Saves the attached LoRA adapter, or all weights where there is none; returns `adapter_hash`."""
+    folder = Path(folder)
+    model: Any = backbone.model
+    if has_adapter(backbone):
+        weights = get_peft_model_state_dict(model, adapter_name=ADAPTER)
+        metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(_plain(model.peft_config[ADAPTER].to_dict()), sort_keys=True)}
+        name = LORA_WEIGHT_NAME_SAFE
+    else:
+        weights, metadata, name = model.state_dict(), {}, SAFETENSORS_WEIGHTS_NAME
+    weights = {key: value.detach().cpu().contiguous().clone() for key, value in weights.items()}
+    with atomic_write(folder / name) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt", **metadata})
+    digest = adapter_hash(weights)
+    about = {"backbone": backbone.name, "weights_hash": backbone.weights_hash, "adapter_hash": digest}
+    with atomic_write(folder / "adapter.json") as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n")
+    return digest
+
+
+def load_adapter(backbone: Backbone, folder: str | Path) -> str:
+    """Puts saved weights onto a backbone (in place of an adapter it has) and returns their `adapter_hash`.
+
+    A LoRA adapter can be taken off with `remove_adapter`; a whole tuned denoiser replaces the weights.
+
+    Raises:
+        PrefkitError: the folder holds none, or one made for another backbone.
+    """
+    folder = Path(folder)
+    lora, full = folder / LORA_WEIGHT_NAME_SAFE, folder / SAFETENSORS_WEIGHTS_NAME
+    if not lora.exists() and not full.exists():
+        raise PrefkitError(
+            f"{folder} holds no adapter (neither {lora.name} nor {full.name}); name the folder 'adapter' of a run"
+        )
+    _check_made_for(backbone, folder)
+    weights, metadata = _read_weights(lora if lora.exists() else full)
+    if not lora.exists():
+        backbone.model.load_state_dict(weights)
+        return adapter_hash(weights)
+    attach_adapter(backbone, LoraConfig(**json.loads(metadata[LORA_ADAPTER_METADATA_KEY])))
+    outcome = set_peft_model_state_dict(backbone.model, weights, adapter_name=ADAPTER)
+    if outcome.unexpected_keys:
+        raise PrefkitError(f"{lora} has weights that {backbone.name} has no layers for; use the backbone it was made for")
+    return adapter_hash(weights)
+
+
+def adapter_hash(weights: dict[str, torch.Tensor]) -> str:
+    """16 hex digits over names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_made_for(backbone: Backbone, folder: Path) -> None:
+    about = folder / "adapter.json"
+    if not about.exists():
+        return  # made by another tool; the layers decide whether it fits
+    made_for = json.loads(about.read_text())
+    if made_for["weights_hash"] != backbone.weights_hash:
+        raise PrefkitError(
+            f"the adapter in {folder} was made for {made_for['backbone']} {made_for['weights_hash']}, "
+            f"not for {backbone.name} {backbone.weights_hash}; load the backbone it was made for"
+        )
+
+
+def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise PrefkitError(f"{path} cannot be read ({error}); expected a safetensors file, so train or copy it again") from None
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types out of PEFT's (sets, enums)."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -1,0 +1,1 @@
+"""Diffusion-DPO: config, losses, data and the trainer. `trainers.train.train_dpo` is the stage."""
