@@ -5,8 +5,9 @@ written whole or not at all, and the same input gives the same bytes.
 """
 
 import hashlib
+import itertools
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -154,9 +155,23 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     return _resample(_lay_out(frames, start, end), frames[0].sample_rate, sample_rate)
 
 
+def count_frames(path: str | Path) -> int:
+    """Decodes a video from beginning to end and returns how many frames there are: the test whether it is sound.
+
+    Raises:
+        MediaError: there is no such file, it is not a video, it has no frames or cannot be read to its end.
+    """
+    path = Path(path)
+    with _open(path) as container:
+        count = sum(1 for _ in _decode(container, _video_stream(container, path), path))
+    if not count:
+        raise MediaError(f"{path} has no frames; expected a video with at least one")
+    return count
+
+
 def write_clip(
     path: str | Path,
-    frames: np.ndarray,
+    frames: np.ndarray | Iterable[np.ndarray],
     fps: float,
     audio: np.ndarray | None = None,
     sample_rate: int = SAMPLE_RATE,
@@ -168,7 +183,7 @@ def write_clip(
 
     Args:
         path: the file; its folder is made where there is none.
-        frames: uint8 [T, H, W, 3] RGB, T ≥ 1.
+        frames: uint8 [T, H, W, 3] RGB, T ≥ 1, or one frame [H, W, 3] after the other.
         fps: frames per second.
         audio: int16 [N], mono, starting with the first frame; None for a silent file.
         sample_rate: of `audio`, in Hz.
@@ -177,18 +192,19 @@ def write_clip(
     Raises:
         ValueError: an array of another shape or type.
     """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
-        raise ValueError(f"frames are {frames.dtype} {frames.shape}; expected uint8 [T, H, W, 3] with T ≥ 1")
     if audio is not None and (audio.ndim != 1 or audio.dtype != np.int16):
         raise ValueError(f"audio is {audio.dtype} {audio.shape}; expected int16 [N]")
-    frames = _pad_even(frames)
+    images = (_checked(image) for image in frames)
+    first = next(images, None)
+    if first is None:
+        raise ValueError("there are no frames to write; expected uint8 [T, H, W, 3] with T ≥ 1")
     with atomic_write(Path(path)) as temporary:
         # bitexact leaves versions and dates out: the same input gives the same bytes
         options = {"movflags": "+faststart", "fflags": "+bitexact"}
         with av.open(_url(temporary), "w", format="mp4", options=options) as container:
-            video = _add_video(container, frames.shape[2], frames.shape[1], fps, crf)
+            video = _add_video(container, first.shape[1], first.shape[0], fps, crf)
             sound = None if audio is None or not len(audio) else _add_audio(container, sample_rate)
-            for packet in _encode_video(video, frames):
+            for packet in _encode_video(video, itertools.chain([first], images)):
                 container.mux(packet)
             if sound is not None and audio is not None:
                 for packet in _encode_audio(sound, audio, sample_rate):
@@ -376,9 +392,12 @@ def _resample(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 # --- writing -----------------------------------------------------------------------------------------
 
 
-def _pad_even(frames: np.ndarray) -> np.ndarray:
-    height, width = frames.shape[1:3]
-    return np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+def _checked(image: np.ndarray) -> np.ndarray:
+    """The frame, with even sides."""
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"a frame is {image.dtype} {image.shape}; expected uint8 [H, W, 3]")
+    height, width = image.shape[:2]
+    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _add_video(container: Any, width: int, height: int, fps: float, crf: float) -> Any:
@@ -402,7 +421,7 @@ def _add_video(container: Any, width: int, height: int, fps: float, crf: float) 
     return stream
 
 
-def _encode_video(stream: Any, frames: np.ndarray) -> Iterator[Any]:
+def _encode_video(stream: Any, frames: Iterable[np.ndarray]) -> Iterator[Any]:
     for index, image in enumerate(frames):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=1)

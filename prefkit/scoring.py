@@ -14,7 +14,6 @@ from typing import Any
 
 import av
 import numpy as np
-import pandas as pd
 
 from prefkit import __version__
 from prefkit.errors import PrefkitError
@@ -58,14 +57,14 @@ def score_candidates(
     check_weights(weights)
     if workers < 1:
         raise PrefkitError(f"the number of workers must be at least 1, got {workers}")
-    candidates = workspace.read(CANDIDATES)
-    if candidates.empty:
+    candidates = workspace.rows(CANDIDATES)
+    if not candidates:
         raise PrefkitError(
             f"{workspace.root} has no candidates to score; make some with 'prefkit sample' or 'prefkit import'"
         )
     lacking = {metric.name: reason for metric in chosen if (reason := metric.lacks(weights)) is not None}
     versions = {metric.name: row_version(metric, weights) for metric in chosen}
-    done = _done(workspace.read(SCORES), lacking)
+    done = _done(workspace.rows(SCORES), lacking)
     tasks = _tasks(workspace, candidates, versions, lacking, weights, done)
 
     scored = 0
@@ -122,26 +121,26 @@ class _Task:
     weights: Weights
 
 
-def _done(scores: pd.DataFrame, lacking: Mapping[str, str]) -> set[tuple[str, str, str]]:
+def _done(scores: Iterable[Mapping[str, Any]], lacking: Mapping[str, str]) -> set[tuple[str, str, str]]:
     """The keys of rows that stand: a row for want of weights stands only as long as they are wanting."""
     return {
         (row["candidate_id"], row["metric"], row["metric_version"])
-        for row in _plain_rows(scores)
+        for row in scores
         if row["metric"] in lacking or not json.loads(row["details"] or "{}").get("lacking")
     }
 
 
 def _tasks(
     workspace: Workspace,
-    candidates: pd.DataFrame,
+    candidates: Iterable[Mapping[str, Any]],
     versions: Mapping[str, str],
     lacking: Mapping[str, str],
     weights: Weights,
     done: set[tuple[str, str, str]],
 ) -> list[_Task]:
-    conditions = {row["condition_id"]: row for row in _plain_rows(workspace.read(CONDITIONS))}
+    conditions = {row["condition_id"]: row for row in workspace.rows(CONDITIONS)}
     tasks = []
-    for row in _plain_rows(candidates):
+    for row in candidates:
         candidate = row["candidate_id"]
         wanted = {name: version for name, version in versions.items() if (candidate, name, version) not in done}
         if not wanted:
@@ -159,13 +158,6 @@ def _tasks(
             )
         )
     return tasks
-
-
-def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
 
 
 def _with_absolute_paths(workspace: Workspace, condition: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,6 +85,14 @@ class Workspace:
         frame = rows.to_pandas()
         return frame.drop_duplicates(list(table.key), keep="last").reset_index(drop=True)
 
+    def rows(self, table: Table) -> list[dict[str, Any]]:
+        """What `read` returns as plain dicts: missing values are None and whole numbers stay int."""
+        found: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for part in self._parts(table):
+            for row in pq.read_table(part, schema=table.schema).to_pylist():
+                found[tuple(row[name] for name in table.key)] = row
+        return list(found.values())
+
     def append(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> int:
         """Writes rows as one new part and returns how many. Columns a row lacks are null.
 
