@@ -1,0 +1,1 @@
+"""The page on which people compare two clips, and the server behind it."""
