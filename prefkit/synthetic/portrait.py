@@ -43,6 +43,7 @@ class Portrait:
         frames: uint8 [T, 64, 64, 3] RGB.
         reference: uint8 [64, 64, 3]: the same person at rest.
         audio: int16 [T * 640], mono, 16 kHz.
+        long_audio: int16, the same speech with `MARGIN` seconds more on either side.
         skeleton: uint8 [T, 64, 64, 3] RGB, what drives body and head.
         landmarks: float32 [T, 68, 2] in pixels.
         keypoints: float32 [T, 18, 3]: those drawn in `skeleton`.
@@ -57,6 +58,7 @@ class Portrait:
     frames: np.ndarray
     reference: np.ndarray
     audio: np.ndarray
+    long_audio: np.ndarray
     skeleton: np.ndarray
     landmarks: np.ndarray
     keypoints: np.ndarray
@@ -92,6 +94,7 @@ def make_portrait(
         frames=draw_clip(person, face, body),
         reference=_reference(person),
         audio=_cut(speech, num_frames, faults.audio_lag),
+        long_audio=speech.audio,
         skeleton=draw_skeleton(driving),
         landmarks=face,
         keypoints=driving,
