@@ -23,6 +23,7 @@ from prefkit.errors import PrefkitError
 from prefkit.workspace import atomic_write
 
 SAMPLE_RATE = 16000
+GAP = 0.005  # seconds
 
 
 class MediaError(PrefkitError):
@@ -351,7 +352,9 @@ def _lay_out(frames: list[Any], start: float, end: float | None) -> np.ndarray:
     position = 0
     for frame in frames:
         if frame.time is not None:
-            position = round((frame.time - start) * rate)
+            said = round((frame.time - start) * rate)
+            # containers round times to a millisecond: frames follow each other unless there is a real gap
+            position = said if not pieces or abs(said - position) > GAP * rate else position
         samples = _mono(frame)
         pieces.append((position, samples))
         position += len(samples)

@@ -131,6 +131,20 @@ def test_sample_zero_is_the_first_frame(tmp_path: Path, video_ms: int, audio_ms:
     assert abs(loud[0] - click_ms * 16) <= 16
 
 
+def test_rounded_times_make_no_clicks(tmp_path: Path) -> None:
+    # Matroska rounds to milliseconds; at 44.1 kHz a block of 1024 samples lasts 23.22 ms
+    tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(20480) / 44100)).astype(np.int16)
+    with av.open(str(tmp_path / "tone.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=44100, layout="mono")
+        for start in range(0, len(tone), 1024):
+            block = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="s16", layout="mono")
+            block.sample_rate, block.time_base, block.pts = 44100, Fraction(1, 44100), start
+            container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    heard = read_audio(tmp_path / "tone.mkv", 44100)
+    np.testing.assert_array_equal(heard[: len(tone)], tone)
+
+
 def test_a_phone_clip_is_turned_upright(tmp_path: Path) -> None:
     frames = moving_pattern(2, 48, 64)
     frames[:, :, :16] = (250, 10, 10)  # red on the left
