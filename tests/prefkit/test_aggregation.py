@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefkit.aggregation import aggregate_votes, krippendorff_alpha, standing_votes
@@ -51,6 +51,7 @@ many_votes = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(many_votes, st.randoms())
 def test_order_of_votes_does_not_matter(rows, random):
     votes = frame(rows)
@@ -59,6 +60,7 @@ def test_order_of_votes_does_not_matter(rows, random):
     pd.testing.assert_frame_equal(aggregate_votes(votes), aggregate_votes(votes.iloc[order]))
 
 
+@settings(deadline=None, max_examples=60)
 @given(many_votes)
 def test_swapping_a_and_b_mirrors_the_result(rows):
     result = aggregate_votes(frame(rows))
@@ -71,6 +73,7 @@ def test_swapping_a_and_b_mirrors_the_result(rows):
     np.testing.assert_array_equal(mirrored["agreement"], result["agreement"])
 
 
+@settings(deadline=None, max_examples=60)
 @given(many_votes)
 def test_every_vote_is_counted_or_named_as_dropped(rows):
     votes = frame(rows)

@@ -25,7 +25,7 @@ paired = st.dictionaries(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(paired, st.sampled_from(["higher", "lower"]))
 def test_swapping_the_models_mirrors_everything(values, direction):
     base = scores({key: float(pair[0]) for key, pair in values.items()})
@@ -40,7 +40,7 @@ def test_swapping_the_models_mirrors_everything(values, direction):
         assert swapped["difference_high"] == pytest.approx(-row["difference_low"])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(paired)
 def test_lower_is_higher_of_the_negative(values):
     base = scores({key: float(pair[0]) for key, pair in values.items()})

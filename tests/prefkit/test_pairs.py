@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefkit.comparisons import make_comparisons
@@ -231,6 +231,7 @@ def test_the_card_is_valid_and_tells_simulated_votes_first(workspace, source):
     assert made["fingerprint"] in card.text and made["sources"] == {source: 12}
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("vwxyz"), st.booleans()), min_size=1, max_size=12), st.floats(0, 0.9))
 def test_splits_keep_identities_together_and_hold_some_out(people, fraction):
     conditions = pd.DataFrame(

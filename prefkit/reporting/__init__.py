@@ -1,0 +1,1 @@
+"""HTML reports that open from disk: `prefkit.reporting.report.write_report`."""
