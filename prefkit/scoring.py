@@ -161,8 +161,10 @@ def _tasks(
 
 
 def _with_absolute_paths(workspace: Workspace, condition: Mapping[str, Any]) -> dict[str, Any]:
-    # known truth is for tests and evaluation: a metric that saw it would measure nothing
+    # known truth is for tests and evaluation: a metric that saw it would measure nothing; that there is one
+    # marks a synthetic portrait, the only thing that the shipped networks can read
     row = {name: value for name, value in condition.items() if name != "truth"}
+    row["synthetic"] = condition.get("truth") is not None
     for name in CONDITION_PATHS:
         if row.get(name):
             row[name] = str(workspace.path(row[name]))

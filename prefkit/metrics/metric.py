@@ -42,7 +42,8 @@ class ScoredClip:
     Attributes:
         clip: frames uint8 [T, H, W, 3] RGB, fps, timestamps.
         audio: int16 [N], mono, 16 kHz, sample 0 at the first frame; None where the clip has no sound.
-        condition: the row of CONDITIONS, paths made absolute, missing values None.
+        condition: the row of CONDITIONS, paths made absolute, missing values None; `synthetic` instead of
+            `truth`: whether it is a synthetic portrait, which the shipped networks read and nothing else.
         weights: weight files that the user named.
     """
 

@@ -5,22 +5,18 @@ names of its public weights (`syncnet_v2.model` of the project syncnet_python). 
 synthetic portraits that ships with prefkit is the same class with other widths and another frame size.
 """
 
-import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from python_speech_features import mfcc
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from prefkit.errors import PrefkitError
 from prefkit.metrics.sync_distances import Mode, sync_distances
+from prefkit.metrics.weights import read_weights
 
 SAMPLE_RATE = 16000
 FPS = 25
@@ -62,6 +58,7 @@ class SyncNet(nn.Module):
     """
 
     def __init__(self, config: SyncNetConfig | None = None):
+        """Makes an untrained network; the published sizes by default."""
         super().__init__()
         self.config = config = config or SyncNetConfig()
         audio, lips = config.audio_widths, config.lip_widths
@@ -161,25 +158,21 @@ def _folded(layers: nn.Sequential) -> list[nn.Module]:
         elif isinstance(layer, nn.Linear) and isinstance(following, nn.BatchNorm1d):
             folded.append(fuse_linear_bn_eval(layer, following))
         elif isinstance(layer, nn.MaxPool3d):
-            folded.append(nn.MaxPool2d(layer.kernel_size[1:], layer.stride[1:], _spatial(layer.padding)))  # type: ignore[index, arg-type]
+            folded.append(nn.MaxPool2d(_plane(layer.kernel_size), _plane(layer.stride), _plane(layer.padding)))
         elif not isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             folded.append(layer)
     return folded
 
 
-def _spatial(padding: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    return padding if isinstance(padding, int) else padding[1:]
+def _plane(sizes: int | tuple[int, ...]) -> tuple[int, int]:
+    """The two spatial of three sizes."""
+    return (sizes, sizes) if isinstance(sizes, int) else (sizes[-2], sizes[-1])
 
 
 def _as_conv2d(convolution: nn.Conv3d) -> nn.Conv2d:
     outputs, inputs, frames, height, width = convolution.weight.shape
-    flat = nn.Conv2d(
-        inputs * frames,
-        outputs,
-        (height, width),
-        convolution.stride[1:],
-        _spatial(convolution.padding),  # type: ignore[arg-type]
-    )
+    stride, padding = _plane(convolution.stride), _plane(convolution.padding)  # type: ignore[arg-type]
+    flat = nn.Conv2d(inputs * frames, outputs, (height, width), stride, padding)
     flat.weight.data = convolution.weight.data.reshape(outputs, inputs * frames, height, width)
     flat.bias = convolution.bias
     return flat.eval()
@@ -315,8 +308,8 @@ def load_syncnet(path: str | Path) -> SyncNet:
     path = Path(path)
     if not path.is_file():
         raise PrefkitError(f"there is no file of SyncNet weights at {path}; give the path of syncnet_v2.model")
-    config, state = _read_safetensors(path) if path.suffix == ".safetensors" else (SyncNetConfig(), _read_pickle(path))
-    model = SyncNet(config)
+    config, state = read_weights(path) if path.suffix == ".safetensors" else ({}, _read_pickle(path))
+    model = SyncNet(SyncNetConfig(**config))
     lacking = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")} - set(state)
     unknown = set(state) - set(model.state_dict())
     if lacking or unknown:
@@ -333,17 +326,6 @@ def load_syncnet(path: str | Path) -> SyncNet:
     return model.eval()
 
 
-def _read_safetensors(path: Path) -> tuple[SyncNetConfig, dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            config: dict[str, Any] = json.loads((file.metadata() or {}).get("config", "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except Exception as error:
-        raise PrefkitError(f"{path} cannot be read as safetensors ({error}); download it again") from None
-    sizes: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    return SyncNetConfig(**sizes), state
-
-
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -355,13 +337,3 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise PrefkitError(f"{path} holds {type(state).__name__}, expected a state dict; give syncnet_v2.model")
     return state
-
-
-def file_hash(path: str | Path) -> str:
-    """First 16 hex digits of a weights file's SHA-256, for the provenance of a score."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-
-
-def config_json(config: SyncNetConfig) -> str:
-    """The config as it goes into a safetensors file's metadata."""
-    return json.dumps(dataclasses.asdict(config))
