@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from prefkit.errors import PrefkitError, nearest_names
-from trainers.losses import LOSS_TYPES
+from trainers.losses import LOSS_TYPES, check_options
 from trainers.noise import MAX_TIMESTEP
 
 OBJECTIVES = ("dpo", "sft")
@@ -91,7 +91,6 @@ class DiffusionDPOConfig(transformers.TrainingArguments):
         default="eval_implicit_accuracy", metadata={"help": "What load_best_model_at_end and early stopping look at."}
     )
     greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of that metric is better."})
-    enable_jit_checkpoint: bool = field(default=True, metadata={"help": "Save a checkpoint on a termination signal."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Left off: a batch is no table of columns."})
     dataloader_pin_memory: bool = field(
         default_factory=torch.cuda.is_available, metadata={"help": "Pin batches in memory; needs a GPU."}
@@ -102,8 +101,7 @@ class DiffusionDPOConfig(transformers.TrainingArguments):
         """Checks the options before transformers resolves the rest."""
         if self.objective not in OBJECTIVES:
             raise PrefkitError(f"there is no objective {self.objective!r}{nearest_names(self.objective, OBJECTIVES)}")
-        if self.loss_type not in LOSS_TYPES:
-            raise PrefkitError(f"there is no loss type {self.loss_type!r}{nearest_names(self.loss_type, LOSS_TYPES)}")
+        check_options(self.beta, self.loss_type, self.label_smoothing, self.rejected_weight, self.sft_weight)
         if not 0 <= self.timestep_low < self.timestep_high <= MAX_TIMESTEP:
             raise PrefkitError(
                 f"timesteps from {self.timestep_low} to {self.timestep_high} were asked for; "

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def read_pairs(folder: str | Path, split: str) -> list[Row]:
     """
     folder = Path(folder)
     if not any((folder / "pairs").glob("*.parquet")):
-        raise PrefkitError(f"{folder} holds no preference dataset (no pairs/*.parquet); make one with 'prefkit build-pairs'")
+        raise PrefkitError(
+            f"{folder} holds no preference dataset (no pairs/*.parquet); run 'prefkit build-pairs' first"
+        )
     path = folder / "pairs" / f"{split}.parquet"
     if not path.exists():
         return []
@@ -164,10 +167,10 @@ class _Encoder:
         work: list[Callable[[], None]] = []
         for row in conditions:
             if not self.condition_path(row).exists():
-                work.append(lambda row=row: self._encode_condition(row))
+                work.append(partial(self._encode_condition, row))
         for row, side in clips:
             if not self.latents_path(row, side).exists():
-                work.append(lambda row=row, side=side: self._encode_clip(row, side))
+                work.append(partial(self._encode_clip, row, side))
         return work
 
     def condition_path(self, row: Row) -> Path:
@@ -192,9 +195,10 @@ class _Encoder:
             raise PrefkitError(f"{path}, which the dataset names, does not exist; build the pairs again")
         try:
             with safe_open(path, "pt") as file:
-                return (file.metadata() or {}).get("weights_hash", self.backbone.weights_hash) == self.backbone.weights_hash
+                made_by = (file.metadata() or {}).get("weights_hash", self.backbone.weights_hash)
         except SafetensorError as error:
-            raise PrefkitError(f"{path} cannot be read ({error}); expected safetensors with the key 'latents'") from None
+            raise PrefkitError(f"{path} cannot be read ({error}); build the pairs again") from None
+        return made_by == self.backbone.weights_hash
 
     def _encode_condition(self, row: Row) -> None:
         skeleton = read_clip(self.folder / row["skeleton"])
@@ -217,8 +221,8 @@ class _Encoder:
             )
         if clip.frames.shape[1:3] != tuple(self.backbone.frame_size):
             raise PrefkitError(
-                f"the {side} clip of pair {row['pair_id']} has frames of {clip.frames.shape[1:3]} (height, width), expected "
-                f"{tuple(self.backbone.frame_size)} as {self.backbone.name} makes them; resize it first"
+                f"the {side} clip of pair {row['pair_id']} has frames of (height, width) {clip.frames.shape[1:3]}, "
+                f"expected {tuple(self.backbone.frame_size)} as {self.backbone.name} makes them; resize it first"
             )
         length = _window(len(clip.frames), self.backbone.num_frames)
         with torch.no_grad():
@@ -277,17 +281,20 @@ def _check_pairs(pairs: EncodedPairs) -> None:
         chosen, rejected = pairs.load(pairs.chosen[index]), pairs.load(pairs.rejected[index])
         for side, tensors in (("chosen", chosen), ("rejected", rejected)):
             if "latents" not in tensors:
-                raise PrefkitError(f"the {side} latents of pair {row['pair_id']} lack the key 'latents'; build the pairs again")
+                raise PrefkitError(
+                    f"the {side} latents of pair {row['pair_id']} lack the key 'latents'; build the pairs again"
+                )
             if not tensors["latents"].isfinite().all():
                 raise PrefkitError(
                     f"the {side} latents of pair {row['pair_id']} hold NaN or infinite values; leave the pair out"
                 )
-        if chosen["latents"].shape != rejected["latents"].shape:
+        shape, other = tuple(chosen["latents"].shape), tuple(rejected["latents"].shape)
+        if shape != other:
             raise PrefkitError(
-                f"the clips of pair {row['pair_id']} differ in length or size: latents {tuple(chosen['latents'].shape)} "
-                f"and {tuple(rejected['latents'].shape)}; leave the pair out, or cut both to one length"
+                f"the clips of pair {row['pair_id']} differ in length or size (latents {shape} and {other}); "
+                "leave the pair out, or cut both to one length"
             )
-        shapes.setdefault(tuple(chosen["latents"].shape), row["pair_id"])
+        shapes.setdefault(shape, row["pair_id"])
     if len(shapes) > 1:
         (first, pair_a), (second, pair_b) = list(shapes.items())[:2]
         raise PrefkitError(
@@ -354,6 +361,7 @@ class EvaluationGrid(Dataset[dict[str, Any]]):
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor | Conditioning]:
     """Items -> a batch: tensors stacked along a new first dimension, numbers as float32 [B]."""
-    stacked = {name: torch.stack([item[name] for item in items]) for name in ("chosen_latents", "rejected_latents", "noise")}
-    numbers = {name: torch.tensor([item[name] for item in items]) for name in ("timestep", "preference", "weight", "index")}
-    return {**stacked, **numbers, "conditioning": stack_conditioning([item["conditioning"] for item in items])}
+    tensors, numbers = ("chosen_latents", "rejected_latents", "noise"), ("timestep", "preference", "weight", "index")
+    batch = {name: torch.stack([item[name] for item in items]) for name in tensors}
+    batch |= {name: torch.tensor([item[name] for item in items]) for name in numbers}
+    return {**batch, "conditioning": stack_conditioning([item["conditioning"] for item in items])}

@@ -142,7 +142,7 @@ def preference_loss(
     >>> print(f"{loss:.6f} {metrics['rewards/margins']:.3f} {metrics['rewards/accuracies']:.1f}")
     0.126928 2.000 1.0
     """
-    _check_options(beta, loss_type, label_smoothing, rejected_weight, sft_weight)
+    check_options(beta, loss_type, label_smoothing, rejected_weight, sft_weight)
     chosen_gain = reference_chosen_errors - chosen_errors
     rejected_gain = reference_rejected_errors - rejected_errors
     difference = chosen_gain - rejected_weight * rejected_gain
@@ -194,9 +194,10 @@ def _weighted_mean(losses: torch.Tensor, weight: torch.Tensor | None) -> torch.T
     return losses.mean() if weight is None else (weight.to(losses) * losses).mean()
 
 
-def _check_options(
+def check_options(
     beta: float, loss_type: str, label_smoothing: float, rejected_weight: float, sft_weight: float
 ) -> None:
+    """Raises PrefkitError where an option of `preference_loss` is unknown or outside its range."""
     if loss_type not in LOSS_TYPES:
         raise PrefkitError(f"there is no loss type {loss_type!r}{nearest_names(loss_type, LOSS_TYPES)}")
     if beta <= 0:

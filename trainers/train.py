@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prefkit.backbones.adapters import save_adapter
+from prefkit.backbones.adapters import has_adapter, save_adapter
 from prefkit.backbones.contract import Backbone
 from prefkit.errors import PrefkitError
 from prefkit.tables import content_id
 from prefkit.workspace import atomic_write
 from trainers.config import DiffusionDPOConfig, computed_options
 from trainers.data import Row, dataset_fingerprint, encode_pairs, read_pairs
-from trainers.trainer import DiffusionDPOTrainer
+from trainers.trainer import DiffusionDPOTrainer, StopOnSignal
 
 _PACKAGES = ("prefkit", "torch", "diffusers", "transformers", "peft", "accelerate")
 
@@ -52,12 +52,13 @@ def train_dpo(
         ``adapter_hash``.
 
     Raises:
-        PrefkitError: the dataset cannot be trained on, or the folder holds a run of other options.
+        PrefkitError: the dataset cannot be trained on, the folder holds a run of other options, or a
+            signal ended the run early (a checkpoint is saved first).
     """
     dataset_folder, output_dir = Path(dataset_folder), Path(output_dir)
     rows = {split: read_pairs(dataset_folder, split) for split in ("train", "test")}
     if not rows["train"]:
-        raise PrefkitError(f"{dataset_folder} has no training pairs; annotate more comparisons and build the pairs again")
+        raise PrefkitError(f"{dataset_folder} has no training pairs; annotate more and build the pairs again")
     config = _placed(config, output_dir, held_out=bool(rows["test"]))
     record = _describe(dataset_folder, rows, backbone, config)
     if not resume:
@@ -65,24 +66,36 @@ def train_dpo(
     earlier = _earlier_run(output_dir, record["run_id"])
     if earlier is not None and earlier["finished"]:
         return earlier
+    if has_adapter(backbone):
+        raise PrefkitError("the backbone already has an adapter, which training would replace; load the backbone anew")
 
     cache = Path(cache_folder) if cache_folder is not None else output_dir / "cache"
     encoded = {split: encode_pairs(dataset_folder, rows[split], backbone, cache) for split in rows}
     seconds_before = earlier["seconds"] if earlier is not None else 0.0
     _write_record(output_dir, record | {"seconds": seconds_before})
     started = time.monotonic()
+    home = next(backbone.model.parameters()).device
     trainer = DiffusionDPOTrainer(backbone, config, encoded["train"], encoded["test"])
+    stop = StopOnSignal()
+    trainer.add_callback(stop)
     try:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(output_dir))
+        with stop.listening():
+            trainer.train(resume_from_checkpoint=_last_checkpoint(output_dir))
         finished = trainer.state.global_step >= trainer.state.max_steps
         if finished and encoded["test"] and not _judged_at_the_end(trainer):
             trainer.evaluate()
     finally:
+        backbone.model.to(home)  # the trainer moved it to its accelerator
         record["history"] = trainer.state.log_history
         record["seconds"] = round(seconds_before + time.monotonic() - started, 1)
         if trainer.is_world_process_zero():
             _write_record(output_dir, record)
-    if finished and trainer.is_world_process_zero():
+    if not finished:
+        step, steps = trainer.state.global_step, trainer.state.max_steps
+        raise PrefkitError(
+            f"training was told to stop after step {step} of {steps}; the same command goes on from there"
+        )
+    if trainer.is_world_process_zero():
         record |= {"adapter_hash": save_adapter(backbone, output_dir / "adapter"), "finished": True}
         _write_record(output_dir, record)
     return record

@@ -1,7 +1,9 @@
-"""`DiffusionDPOTrainer`: a `transformers.Trainer` whose step is Diffusion-DPO (Wallace et al. 2023, arXiv 2311.12908)."""
+"""`DiffusionDPOTrainer`: a `transformers.Trainer` whose step is Diffusion-DPO (Wallace et al., arXiv 2311.12908)."""
 
 import contextlib
 import copy
+import signal
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -48,6 +50,10 @@ class DiffusionDPOTrainer(transformers.Trainer):
         eval_pairs: encoded held-out pairs, or None.
     """
 
+    args: DiffusionDPOConfig
+    train_dataset: Any
+    eval_dataset: Any
+
     # -- set-up
 
     def __init__(
@@ -74,7 +80,7 @@ class DiffusionDPOTrainer(transformers.Trainer):
         )
         if self.reference is not None:
             self.reference.to(args.device)
-        self.loss_is_scaled_for_ga = False  # the loss is a mean over a batch; transformers divides it by the accumulation
+        self.loss_is_scaled_for_ga = False  # a mean over a batch, which transformers divides
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         if not args.disable_tqdm:
@@ -89,7 +95,7 @@ class DiffusionDPOTrainer(transformers.Trainer):
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of a batch of `trainers.data.collate`; its metrics wait for the next `log`."""
-        args: DiffusionDPOConfig = self.args
+        args = self.args
         if args.objective == "sft":
             (chosen,) = self._errors(model, inputs, ("chosen",))
             loss = supervised_loss(chosen, inputs["weight"])
@@ -144,7 +150,7 @@ class DiffusionDPOTrainer(transformers.Trainer):
         with self.accelerator.autocast():
             policy = self._errors(model, inputs)
         errors = torch.stack((*policy, *self._reference_on_the_grid(inputs)), dim=1)
-        args: DiffusionDPOConfig = self.args
+        args = self.args
         if args.objective == "sft":
             loss = supervised_loss(policy[0])
         else:
@@ -178,14 +184,14 @@ class DiffusionDPOTrainer(transformers.Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if self.args.should_save:
-            save_adapter(self.backbone, output_dir or self.args.output_dir)
+            save_adapter(self.backbone, str(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         load_adapter(self.backbone, resume_from_checkpoint)
         self.backbone.model.to(self.args.device)
 
     def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 def held_out_metrics(
@@ -238,6 +244,33 @@ def _adapter_off(backbone: Backbone) -> Iterator[None]:
         yield
     finally:
         model.enable_adapters()
+
+
+class StopOnSignal(transformers.TrainerCallback):
+    """Finishes the step, saves a checkpoint and stops when the process is told to end (SIGTERM)."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes the signal over for the block; in another than the main thread nobody can, and it does nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self._asked = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Asks transformers for the checkpoint and the end."""
+        if self._asked:
+            control.should_save = control.should_training_stop = True
 
 
 class _ProgressBar(transformers.TrainerCallback):

@@ -34,10 +34,11 @@ def attach_adapter(backbone: Backbone, config: LoraConfig) -> None:
     model: Any = backbone.model
     remove_adapter(backbone)
     model.requires_grad_(False)
-    names = tuple(config.target_modules)
+    names = tuple(config.target_modules or ())
     if not any(name == end or name.endswith("." + end) for name, _ in model.named_modules() for end in names):
         raise PrefkitError(
-            f"{type(model).__name__} has no layers named {', '.join(sorted(names))}; give lora_target_modules that it has"
+            f"{type(model).__name__} has no layers named {', '.join(sorted(names))}; "
+            "give lora_target_modules that it has"
         )
     model.add_adapter(config, adapter_name=ADAPTER)
 
@@ -93,9 +94,11 @@ def load_adapter(backbone: Backbone, folder: str | Path) -> str:
         backbone.model.load_state_dict(weights)
         return adapter_hash(weights)
     attach_adapter(backbone, LoraConfig(**json.loads(metadata[LORA_ADAPTER_METADATA_KEY])))
-    outcome = set_peft_model_state_dict(backbone.model, weights, adapter_name=ADAPTER)
+    outcome: Any = set_peft_model_state_dict(backbone.model, weights, adapter_name=ADAPTER)
     if outcome.unexpected_keys:
-        raise PrefkitError(f"{lora} has weights that {backbone.name} has no layers for; use the backbone it was made for")
+        raise PrefkitError(
+            f"{lora} has weights that {backbone.name} has no layers for; use the backbone it was made for"
+        )
     return adapter_hash(weights)
 
 
@@ -126,7 +129,9 @@ def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise PrefkitError(f"{path} cannot be read ({error}); expected a safetensors file, so train or copy it again") from None
+        raise PrefkitError(
+            f"{path} cannot be read ({error}); expected a safetensors file, so train or copy it again"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -81,10 +81,14 @@ class SmallBackbone:
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         return noise - latents
 
-    def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: dict[str, torch.Tensor]) -> torch.Tensor:
+    def predict(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
         return self.model(noisy, timesteps, conditioning["condition"])
 
-    def sample(self, conditioning: Any, seeds: Sequence[int], *, num_inference_steps: int | None = None) -> torch.Tensor:
+    def sample(
+        self, conditioning: Any, seeds: Sequence[int], *, num_inference_steps: int | None = None
+    ) -> torch.Tensor:
         raise NotImplementedError("training samples nothing")
 
 

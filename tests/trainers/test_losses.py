@@ -117,7 +117,10 @@ def test_weights_scale_pairs_and_do_not_depend_on_batching() -> None:
     clips = [torch.rand(6, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n in range(4)]
     weight = tensor(0.5, 2.0, 1.0, 0.0, 1.5, 1.0)
     whole, _ = preference_loss(*clips, beta=10.0, weight=weight)
-    halves = [preference_loss(*(x[part] for x in clips), beta=10.0, weight=weight[part])[0] for part in (slice(3), slice(3, 6))]
+    halves = [
+        preference_loss(*(x[part] for x in clips), beta=10.0, weight=weight[part])[0]
+        for part in (slice(3), slice(3, 6))
+    ]
     assert whole.item() == pytest.approx(sum(half.item() for half in halves) / 2, abs=1e-12)
 
 

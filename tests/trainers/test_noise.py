@@ -22,7 +22,11 @@ def test_noise_depends_on_seed_pair_and_draw_alone() -> None:
     torch.manual_seed(5)
     torch.rand(7)
     assert torch.equal(first, draw_noise(shape, seed=1, pair_id="p", draw=3))
-    for other in ({"seed": 2, "pair_id": "p", "draw": 3}, {"seed": 1, "pair_id": "q", "draw": 3}, {"seed": 1, "pair_id": "p", "draw": 4}):
+    for other in (
+        {"seed": 2, "pair_id": "p", "draw": 3},
+        {"seed": 1, "pair_id": "q", "draw": 3},
+        {"seed": 1, "pair_id": "p", "draw": 4},
+    ):
         different = draw_noise(shape, **other)  # type: ignore[arg-type]
         assert torch.corrcoef(torch.stack([first.flatten(), different.flatten()]))[0, 1].abs() < 0.03
     assert abs(first.mean()) < 0.02 and abs(first.std() - 1) < 0.02
