@@ -19,8 +19,10 @@ def num_latent_frames(num_frames: int, factor: int) -> int:
         ValueError: `num_frames` is not of that form.
     """
     if num_frames < 1 or (num_frames - 1) % factor:
-        raise ValueError(f"Found {num_frames} frames, expected {factor}k + 1 of them (1, {factor + 1}, "
-                         f"{2 * factor + 1}, …): cut the clip to the nearest such length.")
+        raise ValueError(
+            f"Found {num_frames} frames, expected {factor}k + 1 of them (1, {factor + 1}, "
+            f"{2 * factor + 1}, …): cut the clip to the nearest such length."
+        )
     return (num_frames - 1) // factor + 1
 
 
@@ -66,8 +68,10 @@ class SkeletonProjection(nn.Module):
         """
         super().__init__()
         if dim % factor:
-            raise ValueError(f"Found a width of {dim}, expected a multiple of the temporal factor {factor}: "
-                             f"a skeleton token is made of {factor} frames.")
+            raise ValueError(
+                f"Found a width of {dim}, expected a multiple of the temporal factor {factor}: "
+                f"a skeleton token is made of {factor} frames."
+            )
         self.factor = factor
         self.proj = nn.Conv2d(channels, dim // factor, kernel_size=patch_size, stride=patch_size)
         self.norm = nn.LayerNorm(dim // factor)

@@ -7,6 +7,7 @@ Source: Hallo4, arXiv 2505.23525; VACE, arXiv 2503.07598; Wan, arXiv 2503.20314.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,78 +18,12 @@ from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import FP32LayerNorm
-from diffusers.models.transformers.transformer_wan import (
-    WanAttention,
-    WanAttnProcessor,
-    WanRotaryPosEmbed,
-    WanTimeTextImageEmbedding,
-    WanTransformerBlock,
-)
-from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
+from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, WanTimeTextImageEmbedding
+from diffusers.utils import scale_lora_layers, unscale_lora_layers
 from torch import nn
 
-from prefkit.backbones.tmm import AudioProjection, SkeletonProjection, num_latent_frames, prepend_reference_frame
-
-try:  # since diffusers 0.36; before, a LoRA scale in attention_kwargs has no effect here
-    from diffusers.utils import apply_lora_scale
-except ImportError:  # pragma: no cover
-    apply_lora_scale = None
-
-
-class PortraitWanTransformerBlock(WanTransformerBlock):
-    """A Wan block with attention to the audio and, before the feed-forward, from the skeleton."""
-
-    def __init__(self, dim: int, ffn_dim: int, num_heads: int, eps: float) -> None:
-        """Builds the block; the two new output projections start at zero, so it starts as a Wan block."""
-        super().__init__(dim=dim, ffn_dim=ffn_dim, num_heads=num_heads, cross_attn_norm=True, eps=eps)
-        self.audio_norm = FP32LayerNorm(dim, eps, elementwise_affine=True)
-        self.audio_attn = _cross_attention(dim, num_heads, eps)
-        self.condition_norm = FP32LayerNorm(dim, eps, elementwise_affine=True)
-        self.condition_attn = _cross_attention(dim, num_heads, eps)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        temb: torch.Tensor,
-        rotary_emb: tuple[torch.Tensor, torch.Tensor],
-        skeleton_tokens: torch.Tensor,
-        audio_tokens: torch.Tensor,
-    ) -> torch.Tensor:
-        """One block.
-
-        Args:
-            hidden_states: [B, F*N, D], frame-major.
-            encoder_hidden_states: text [B, L, D].
-            temb: modulation from the timestep [B, 6, D].
-            rotary_emb: cosines and sines of the positions.
-            skeleton_tokens: [B*F, N, D].
-            audio_tokens: [B*F, M, D].
-
-        Returns:
-            [B, F*N, D].
-        """
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (self.scale_shift_table + temb.float()).chunk(6, dim=1)
-
-        # 1. Self-attention
-        x = _modulate(self.norm1, hidden_states, scale, shift)
-        hidden_states = _add_gated(hidden_states, self.attn1(x, None, None, rotary_emb), gate)
-
-        # 2. Text
-        hidden_states = hidden_states + self.attn2(self.norm2(hidden_states), encoder_hidden_states)
-
-        # 3. Audio: each latent frame attends to its own sound
-        frames = self.audio_norm(hidden_states).view(skeleton_tokens.shape)
-        hidden_states = hidden_states + self.audio_attn(frames, audio_tokens).view(hidden_states.shape)
-
-        # 4. Skeleton: the skeleton asks and the video answers, so the output lies where the skeleton is.
-        # It reaches the video through the feed-forward's input only.
-        x = _modulate(self.norm3, hidden_states, ffn_scale, ffn_shift)
-        frames = self.condition_norm(x).view(skeleton_tokens.shape)
-        x = x + self.condition_attn(skeleton_tokens, frames).view(x.shape)
-
-        # 5. Feed-forward
-        return _add_gated(hidden_states, self.ffn(x), ffn_gate)
+from prefkit.backbones.blocks import PortraitWanTransformerBlock, PortraitWanVACETransformerBlock, modulate
+from prefkit.backbones.tmm import AudioProjection, SkeletonProjection, prepend_reference_frame
 
 
 class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin, AttentionMixin):
@@ -107,7 +42,7 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         "audio_proj",
         "norm",
     ]
-    _no_split_modules = ["PortraitWanTransformerBlock", "WanVACETransformerBlock"]
+    _no_split_modules = ["PortraitWanTransformerBlock", "PortraitWanVACETransformerBlock"]
     _keep_in_fp32_modules = [
         "rope",
         "time_embedder",
@@ -118,7 +53,7 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         "audio_norm",
         "condition_norm",
     ]
-    _repeated_blocks = ["PortraitWanTransformerBlock", "WanVACETransformerBlock"]
+    _repeated_blocks = ["PortraitWanTransformerBlock", "PortraitWanVACETransformerBlock"]
 
     @register_to_config
     def __init__(
@@ -189,15 +124,7 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
             PortraitWanTransformerBlock(dim, ffn_dim, num_attention_heads, eps) for _ in range(num_layers)
         )
         self.vace_blocks = nn.ModuleList(
-            WanVACETransformerBlock(
-                dim=dim,
-                ffn_dim=ffn_dim,
-                num_heads=num_attention_heads,
-                cross_attn_norm=True,
-                eps=eps,
-                apply_input_projection=i == 0,
-                apply_output_projection=True,
-            )
+            PortraitWanVACETransformerBlock(dim, ffn_dim, num_attention_heads, eps, is_first=i == 0)
             for i in range(len(vace_layers))
         )
         self.norm_out = FP32LayerNorm(dim, eps, elementwise_affine=False)
@@ -220,7 +147,9 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=0.02)
         joins = [block.proj_out for block in self.vace_blocks]
-        joins += [attention.to_out[0] for block in self.blocks for attention in (block.audio_attn, block.condition_attn)]
+        joins += [
+            attention.to_out[0] for block in self.blocks for attention in (block.audio_attn, block.condition_attn)
+        ]
         for module in (*joins, self.proj_out):
             nn.init.zeros_(module.weight)
 
@@ -255,36 +184,48 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         Raises:
             ValueError: shapes that do not fit each other or the configuration.
         """
-        self._check_inputs(hidden_states, control_hidden_states, skeleton_latents, audio_embeds)
-        scales = self._hint_scales(control_hidden_states, control_hidden_states_scale)
-        batch, _, frames, height, width = hidden_states.shape
-
-        rotary_emb = self.rope(hidden_states)
-        skeleton_tokens = prepend_reference_frame(self.skeleton_proj(skeleton_latents)).flatten(0, 1)
-        audio_tokens = prepend_reference_frame(self.audio_proj(audio_embeds)).flatten(0, 1)
-        hidden_states = self.patch_embedding(hidden_states).flatten(2).transpose(1, 2).contiguous()
-        control = self.vace_patch_embedding(control_hidden_states).flatten(2).transpose(1, 2)
-        temb, modulation, text, _ = self.condition_embedder(timestep, encoder_hidden_states)
-        modulation = modulation.unflatten(1, (6, -1))
-
-        hints = {}
-        for layer, block, scale in zip(self.config.vace_layers, self.vace_blocks, scales, strict=True):
-            hint, control = self._run(block, hidden_states, text, control, modulation, rotary_emb)
-            hints[layer] = hint * scale
-        for layer, block in enumerate(self.blocks):
-            hidden_states = self._run(
-                block, hidden_states, text, modulation, rotary_emb, skeleton_tokens, audio_tokens
-            )
-            if layer in hints:
-                hidden_states = hidden_states + hints.pop(layer)
-
-        shift, scale = (self.scale_shift_table.float() + temb.unsqueeze(1).float()).chunk(2, dim=1)
-        patches = self.proj_out(_modulate(self.norm_out, hidden_states, scale, shift))
-        sample = _unpatchify(patches, (frames, height, width), self.config.patch_size)
+        inputs = (hidden_states, timestep, encoder_hidden_states, control_hidden_states, skeleton_latents, audio_embeds)
+        self._check_inputs(*inputs)
+        lora_scale = (attention_kwargs or {}).get("scale", 1.0)
+        scale_lora_layers(self, lora_scale)
+        try:
+            sample = self._velocity(*inputs, control_hidden_states_scale)
+        finally:
+            unscale_lora_layers(self, lora_scale)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
-    if apply_lora_scale is not None:
-        forward = apply_lora_scale("attention_kwargs")(forward)
+    def _velocity(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        text: torch.Tensor,
+        control: torch.Tensor,
+        skeleton_latents: torch.Tensor,
+        audio_embeds: torch.Tensor,
+        control_scale: torch.Tensor | None,
+    ) -> torch.Tensor:
+        scales = self._hint_scales(control, control_scale)
+        cosines, sines = self.rope(latents)  # every number twice, for the two channels that turn together
+        rotary_emb = torch.complex(cosines[0, :, :, ::2].float(), sines[0, :, :, ::2].float())
+        skeleton_tokens = prepend_reference_frame(self.skeleton_proj(skeleton_latents)).flatten(0, 1)
+        audio_tokens = prepend_reference_frame(self.audio_proj(audio_embeds)).flatten(0, 1)
+        temb, modulation, text, _ = self.condition_embedder(timestep, text)
+        modulation = modulation.unflatten(1, (6, -1))
+
+        x = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
+        control = self.vace_patch_embedding(control).flatten(2).transpose(1, 2)
+        hints = {}
+        for layer, block, scale in zip(self.config.vace_layers, self.vace_blocks, scales, strict=True):
+            hint, control = self._run(block, x, text, control, modulation, rotary_emb)
+            hints[layer] = hint * scale
+        for layer, block in enumerate(self.blocks):
+            x = self._run(block, x, text, modulation, rotary_emb, skeleton_tokens, audio_tokens)
+            if layer in hints:
+                x = x + hints.pop(layer)
+
+        shift, scale = (self.scale_shift_table.float() + temb.unsqueeze(1).float()).chunk(2, dim=1)
+        patches = self.proj_out(modulate(self.norm_out, x, scale, shift))
+        return _unpatchify(patches, latents.shape[2:], self.config.patch_size)
 
     def _run(self, block: nn.Module, *inputs: Any) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -300,64 +241,58 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         return scale.unbind()
 
     def _check_inputs(
-        self, latents: torch.Tensor, control: torch.Tensor, skeleton: torch.Tensor, audio: torch.Tensor
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        text: torch.Tensor,
+        control: torch.Tensor,
+        skeleton: torch.Tensor,
+        audio: torch.Tensor,
     ) -> None:
         config = self.config
+        _, p_h, p_w = config.patch_size
+        if latents.ndim != 5 or latents.shape[2] < 2 or latents.shape[3] % p_h or latents.shape[4] % p_w:
+            raise ValueError(
+                f"Found latents of shape {tuple(latents.shape)}, expected [B, {config.in_channels}, F, H, W] with a "
+                f"reference and at least one video latent (F ≥ 2), H a multiple of {p_h} and W of {p_w}."
+            )
         batch, _, frames, height, width = latents.shape
         video_frames = config.temporal_factor * (frames - 2) + 1
-        num_latent_frames(skeleton.shape[2], config.temporal_factor)
-        num_latent_frames(audio.shape[1], config.temporal_factor)
-        if height % config.patch_size[1] or width % config.patch_size[2]:
-            raise ValueError(f"Found latents of {height}×{width}, expected multiples of the patch "
-                             f"{config.patch_size[1]}×{config.patch_size[2]}: choose another frame size.")
-        reason = f"for latents {tuple(latents.shape)}: 1 reference and {frames - 1} video latents"
+        text_length = text.shape[1] if text.ndim == 3 else "L"
+        why = f"for latents {tuple(latents.shape)} (1 reference and {frames - 1} video latents: {video_frames} frames)"
         _check_shape("latents", latents, (batch, config.in_channels, frames, height, width), "by the configuration")
-        _check_shape("control latents", control, (batch, config.vace_in_channels, frames, height, width), reason)
-        _check_shape("skeleton latents", skeleton, (batch, config.skeleton_channels, video_frames, height, width), reason)
+        _check_shape("timesteps", timestep, (batch,), why)
+        _check_shape("text", text, (batch, text_length, config.text_dim), why)
+        _check_shape("control latents", control, (batch, config.vace_in_channels, frames, height, width), why)
+        _check_shape("skeleton latents", skeleton, (batch, config.skeleton_channels, video_frames, height, width), why)
         features = (config.audio_window, config.audio_blocks, config.audio_channels)
-        _check_shape("audio features", audio, (batch, video_frames, *features), reason)
+        _check_shape("audio features", audio, (batch, video_frames, *features), why)
 
 
-def _cross_attention(dim: int, num_heads: int, eps: float) -> WanAttention:
-    head_dim = dim // num_heads
-    return WanAttention(
-        dim=dim,
-        heads=num_heads,
-        dim_head=head_dim,
-        eps=eps,
-        cross_attention_dim_head=head_dim,
-        processor=WanAttnProcessor(),
-    )
-
-
-def _modulate(norm: nn.Module, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    return torch.addcmul(shift, norm(x.float()), 1 + scale).type_as(x)
-
-
-def _add_gated(x: torch.Tensor, update: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-    return torch.addcmul(x.float(), update.float(), gate).type_as(x)
-
-
-def _unpatchify(patches: torch.Tensor, size: tuple[int, int, int], patch_size: tuple[int, int, int]) -> torch.Tensor:
+def _unpatchify(patches: torch.Tensor, size: Sequence[int], patch_size: tuple[int, int, int]) -> torch.Tensor:
     """[B, F*N, p_t*p_h*p_w*C] -> [B, C, F, H, W]."""
     (frames, height, width), (p_t, p_h, p_w) = size, patch_size
     x = patches.view(patches.shape[0], frames // p_t, height // p_h, width // p_w, p_t, p_h, p_w, -1)
     return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(patches.shape[0], -1, frames, height, width)
 
 
-def _check_shape(name: str, tensor: torch.Tensor, expected: tuple[int, ...], reason: str) -> None:
+def _check_shape(name: str, tensor: torch.Tensor, expected: tuple[int | str, ...], why: str) -> None:
     if tuple(tensor.shape) != expected:
-        raise ValueError(f"Found {name} of shape {tuple(tensor.shape)}, expected {expected} {reason}.")
+        raise ValueError(f"Found {name} of shape {tuple(tensor.shape)}, expected {expected} {why}.")
 
 
 def _check_sizes(
     patch_size: tuple[int, int, int], attention_head_dim: int, num_layers: int, vace_layers: tuple[int, ...]
 ) -> None:
     if patch_size[0] != 1:
-        raise ValueError(f"Found a patch of {patch_size[0]} latent frames, expected 1: "
-                         "skeleton and audio belong to one latent frame each.")
+        raise ValueError(
+            f"Found a patch of {patch_size[0]} latent frames, expected 1: "
+            "skeleton and audio belong to one latent frame each."
+        )
     if attention_head_dim % 2:
         raise ValueError(f"Found heads of {attention_head_dim} channels, expected an even number to rotate.")
     if not vace_layers or vace_layers[0] != 0 or max(vace_layers) >= num_layers:
-        raise ValueError(f"Found VACE layers {tuple(vace_layers)}, expected them to start with 0 "
-                         f"and stay below the {num_layers} layers.")
+        raise ValueError(
+            f"Found VACE layers {tuple(vace_layers)}, expected them to start with 0 "
+            f"and stay below the {num_layers} layers."
+        )
