@@ -1,6 +1,7 @@
 """Existing clips of any generator -> conditions and candidates."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,27 +47,30 @@ def import_clips(workspace: Workspace, source: str | Path, *, fps: float | None 
     `consent`, `text`. Paths are relative to the manifest.
 
     A clip that browsers play is copied as it is; others (HEVC, .mov, .mkv …) are encoded anew, near
-    lossless. Where a condition names no audio, it gets the sound of its first clip. All files are checked
-    before anything is written, and importing again does nothing twice.
+    lossless, and so are clips of another frame rate than `fps`. Where a condition names no audio, it gets
+    the sound of its first clip. All files are checked before anything is written, and importing again
+    does nothing twice.
 
     Args:
         workspace: gets rows in conditions and candidates, and files under clips/ and media/.
         source: folder or manifest.
-        fps: the frame rate that all clips must have; None: any.
+        fps: the frame rate that clips are resampled to (nearest frames); None: each keeps its own.
 
     Returns:
         `candidates` and `conditions` added, candidates `already_there`, clips `reencoded`.
 
     Raises:
-        PrefkitError: a file is missing or cannot be read, a clip has no sound or another frame rate, a
+        PrefkitError: a file is missing or cannot be read, a clip has no sound, a
             manifest has an unknown column, or what it says contradicts itself or the workspace.
     """
     source = Path(source)
+    if fps is not None and not 1 <= fps <= 240:
+        raise PrefkitError(f"a frame rate of {fps:g} makes no clip; expected 1 to 240 frames per second")
     rows = _read_source(source)
     found = [_Clip.check(row, fps) for row in track(rows, "Checking clips", total=len(rows))]
     clips = list({clip.candidate_id: clip for clip in found}.values())
     existing = {row["condition_id"]: row for row in workspace.rows(CONDITIONS)}
-    known = {row["candidate_id"] for row in workspace.rows(CANDIDATES)}
+    known = {row["candidate_id"]: row for row in workspace.rows(CANDIDATES)}
     groups: dict[str, list[_Clip]] = {}
     for clip in clips:
         groups.setdefault(clip.condition_id, []).append(clip)
@@ -81,7 +85,11 @@ def import_clips(workspace: Workspace, source: str | Path, *, fps: float | None 
     for path, place in files.items():
         _copy(path, workspace.path(place))
     candidates = [clip.store(workspace) for clip in track(new, "Importing clips", total=len(new))]
-    conditions = [_condition_row(workspace, existing.get(name), row, groups[name]) for name, row in planned.items()]
+    known |= {row["candidate_id"]: row for row in candidates}
+    conditions = []
+    for name, row in planned.items():
+        stored = [known[clip.candidate_id] for clip in groups[name]]
+        conditions.append(_condition_row(workspace, existing.get(name), row, groups[name][0], stored))
     changed = [row for row in conditions if row != existing.get(row["condition_id"])]
     workspace.append(CONDITIONS, changed)
     workspace.append(CANDIDATES, candidates)
@@ -89,7 +97,7 @@ def import_clips(workspace: Workspace, source: str | Path, *, fps: float | None 
         "candidates": len(candidates),
         "conditions": sum(row["condition_id"] not in existing for row in changed),
         "already_there": len(clips) - len(new),
-        "reencoded": sum(not clip.playable for clip in new),
+        "reencoded": sum(not clip.kept for clip in new),
     }
 
 
@@ -181,6 +189,7 @@ class _Clip:
     probe: Probe
     num_frames: int
     seed: int | None
+    fps: float
 
     @classmethod
     def check(cls, row: Row, fps: float | None) -> "_Clip":
@@ -190,14 +199,13 @@ class _Clip:
             raise MediaError(f"{path} has no sound; expected a clip with its speech, add it or leave the clip out")
         if found.fps <= 0:
             raise MediaError(f"{path} does not say its frame rate; convert it to mp4 first")
-        if fps is not None and abs(found.fps - fps) > 0.01:
-            raise PrefkitError(
-                f"{path} has {found.fps:g} frames per second, expected {fps:g}; convert it or leave it out"
-            )
         num_frames = count_frames(path)
         if not len(read_audio(path)):
             raise MediaError(f"the sound of {path} ends before its first frame; expected speech beside the frames")
-        return cls(path, row, sha256_file(path), found, num_frames, _seed(row, path))
+        resampled = fps is not None and abs(found.fps - fps) > 0.01
+        return cls(
+            path, row, sha256_file(path), found, num_frames, _seed(row, path), fps if fps and resampled else found.fps
+        )
 
     @property
     def condition_id(self) -> str:
@@ -209,28 +217,33 @@ class _Clip:
 
     @property
     def candidate_id(self) -> str:
-        return content_id("imported", self.condition_id, self.sha256, self.generator, self.seed)
+        made_from = [self.sha256, self.fps] if self.resampled else [self.sha256]
+        return content_id("imported", self.condition_id, *made_from, self.generator, self.seed)
 
     @property
-    def playable(self) -> bool:
-        """Whether every browser plays it: Debian's Chromium, for one, has no HEVC."""
+    def resampled(self) -> bool:
+        return self.fps != self.probe.fps
+
+    @property
+    def kept(self) -> bool:
+        """Whether the file stays as it is: of the right frame rate, and every browser plays it (no HEVC, for one)."""
         codecs = {".mp4": ("h264", "av1"), ".m4v": ("h264",), ".webm": ("vp8", "vp9", "av1")}
         fits = self.probe.codec in codecs.get(self.path.suffix.lower(), ())
-        return fits and self.probe.pix_fmt in ("yuv420p", "yuvj420p")
+        return fits and self.probe.pix_fmt in ("yuv420p", "yuvj420p") and not self.resampled
 
     def store(self, workspace: Workspace) -> dict[str, Any]:
         """Puts the clip into the workspace and returns its row of candidates."""
-        suffix = self.path.suffix.lower() if self.playable else ".mp4"
-        place = f"clips/{self.sha256[:16]}{suffix}"
+        name = f"{self.sha256[:16]}-{self.fps:g}fps" if self.resampled else self.sha256[:16]
+        place = f"clips/{name}{self.path.suffix.lower() if self.kept else '.mp4'}"
         target = workspace.path(place)
-        settings = {"source": self.path.name, "condition": self.row["condition"]}
+        settings: dict[str, Any] = {"source": self.path.name, "condition": self.row["condition"]}
         num_frames = self.num_frames
-        if self.playable:
+        if self.kept:
             _copy(self.path, target)
         else:
-            settings |= {"reencoded_from": self.probe.codec, "source_sha256": self.sha256}
+            settings |= {"source_codec": self.probe.codec, "source_fps": self.probe.fps, "source_sha256": self.sha256}
             if not target.exists():
-                write_clip(target, _even_frames(self.path, self.probe.fps), self.probe.fps, read_audio(self.path))
+                write_clip(target, _even_frames(self.path, self.probe.fps, self.fps), self.fps, read_audio(self.path))
             num_frames = probe(target).num_frames
         return {
             "candidate_id": self.candidate_id,
@@ -240,7 +253,7 @@ class _Clip:
             "seed": self.seed,
             "clip": place,
             "sha256": sha256_file(target),
-            "fps": self.probe.fps,
+            "fps": self.fps,
             "num_frames": num_frames,
             "round": 0,
         }
@@ -256,18 +269,19 @@ def _seed(row: Row, path: Path) -> int | None:
         raise PrefkitError(f"the seed of {path} is {text!r}; expected a whole number") from None
 
 
-def _even_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
-    """The frames at a constant rate: where the rate varies, the latest one is shown again or one is left out."""
+def _even_frames(path: Path, source_fps: float, fps: float) -> Iterator[np.ndarray]:
+    """The frames at a constant rate: each moment shows the latest frame, so some come twice or not at all."""
     number = 0
-    previous: np.ndarray | None = None
+    shown: np.ndarray | None = None
+    end = 0.0
     for frame, seconds in iter_frames(path):
-        # half a frame of tolerance: containers round times
-        while previous is not None and number / fps < seconds - 0.5 / fps:
-            yield previous
+        while shown is not None and number < math.ceil(seconds * fps - 0.1):  # containers round times
+            yield shown
             number += 1
-        previous = frame
-    if previous is not None:
-        yield previous
+        shown, end = frame, seconds + 1 / source_fps
+    while shown is not None and number < max(1, math.floor(end * fps + 0.5)):
+        yield shown
+        number += 1
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -339,18 +353,23 @@ def _check_splits(conditions: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _condition_row(
-    workspace: Workspace, existing: Mapping[str, Any] | None, row: Row, clips: list[_Clip]
+    workspace: Workspace,
+    existing: Mapping[str, Any] | None,
+    row: Row,
+    first: _Clip,
+    stored: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The row of conditions: what was known stays, what was missing is filled in."""
     known = {name: value for name, value in (existing or {}).items() if value is not None}
     found: dict[str, Any] = dict.fromkeys(CONDITIONS.schema.names)
     found |= {name: value for name, value in row.items() if value is not None}
     if existing is None:
-        found["condition_id"] = clips[0].condition_id
-        for name, values in (("fps", {c.probe.fps for c in clips}), ("num_frames", {c.num_frames for c in clips})):
+        found["condition_id"] = first.condition_id
+        for name in ("fps", "num_frames"):
+            values = {candidate[name] for candidate in stored}
             found[name] = values.pop() if len(values) == 1 else None  # clips may differ; then there is no one value
         if found["audio"] is None:
-            found["audio"] = _sound_of(workspace, clips[0])
+            found["audio"] = _sound_of(workspace, first)
     return found | known
 
 

@@ -348,7 +348,7 @@ def _video_start(path: Path) -> float:
 def _lay_out(frames: list[Any], start: float, end: float | None) -> np.ndarray:
     """Float32 [N] mono at the frames' own rate; sample 0 at container second `start`, gaps silent."""
     rate = frames[0].sample_rate
-    pieces = []
+    pieces: list[tuple[int, np.ndarray]] = []
     position = 0
     for frame in frames:
         if frame.time is not None:

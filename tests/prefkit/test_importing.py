@@ -138,6 +138,24 @@ def test_what_a_browser_cannot_play_is_encoded_anew(workspace: Workspace, tmp_pa
     assert import_clips(workspace, tmp_path / "clips")["already_there"] == 1
 
 
+def test_clips_are_resampled_where_a_frame_rate_is_named(workspace: Workspace, tmp_path: Path) -> None:
+    clip(tmp_path / "c" / "25.mp4", 1, num_frames=5)
+    steps = np.repeat(np.arange(0, 240, 20, dtype=np.uint8), 32 * 32 * 3).reshape(12, 32, 32, 3)
+    for fps in (12.5, 50):
+        write_clip(tmp_path / "c" / f"{fps:g}.mp4", steps, fps, np.ones(8000, np.int16))
+    assert import_clips(workspace, tmp_path / "c", fps=25)["reencoded"] == 2
+    rows = {json.loads(row["settings"])["source"]: row for row in workspace.rows(CANDIDATES)}
+    assert {name: (row["fps"], row["num_frames"]) for name, row in rows.items()} == {
+        "25.mp4": (25, 5), "12.5.mp4": (25, 24), "50.mp4": (25, 6)
+    }  # fmt: skip
+    levels = {name: read_clip(workspace.path(row["clip"])).frames.mean(axis=(1, 2, 3)) for name, row in rows.items()}
+    np.testing.assert_allclose(levels["12.5.mp4"], np.arange(24) // 2 * 20, atol=3)
+    assert np.all(np.abs(np.diff(levels["50.mp4"]) - 40) < 6)
+    assert import_clips(workspace, tmp_path / "c", fps=25)["already_there"] == 3
+    with pytest.raises(PrefkitError, match="frame rate of 0"):
+        import_clips(workspace, tmp_path / "c", fps=0)
+
+
 def bad(tmp_path: Path, kind: str) -> Path:
     rows = manifest(tmp_path)
     if kind == "silent":
@@ -163,8 +181,6 @@ def bad(tmp_path: Path, kind: str) -> Path:
         rows[1]["condition"] = None
     if kind == "column":
         rows[1]["identiti"] = "x"
-    if kind == "rate":
-        clip(tmp_path / "clips" / "b.mp4", fps=30)
     return write_jsonl(rows, tmp_path / "manifest")
 
 
@@ -182,14 +198,13 @@ def bad(tmp_path: Path, kind: str) -> Path:
         ("seed", "expected a whole number"),
         ("no condition", "row 2 of .* has no condition"),
         ("column", "'identiti' that import does not know – did you mean 'identity'"),
-        ("rate", "30 frames per second, expected 25"),
     ],
 )
 def test_one_bad_file_imports_nothing(workspace: Workspace, tmp_path: Path, kind: str, sentence: str) -> None:
     path = bad(tmp_path, kind)
     before = contents(workspace)
     with pytest.raises(PrefkitError, match=sentence) as caught:
-        import_clips(workspace, path, fps=25)
+        import_clips(workspace, path)
     assert "\n" not in str(caught.value)
     assert contents(workspace) == before
 
