@@ -102,6 +102,7 @@ class AnnotationPage {
   }
 
   clicked(event) {
+    this.player.sound.wake();
     const button = event.target.closest("button");
     if (button?.dataset.reason) this.skip(button.dataset.reason);
     else if (button?.dataset.act) this.act(button.dataset.act);
@@ -112,6 +113,7 @@ class AnnotationPage {
   get openDialog() { return this.find("dialog[open]"); }
 
   pressed(event) {
+    this.player.sound.wake();
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.composedPath()[0].matches?.('input[type="text"]');
     if (!typing && ["r", "c"].includes(event.key.toLowerCase())) event.stopPropagation();
@@ -274,7 +276,7 @@ class AnnotationPage {
 
   async loadClips(task) {
     try {
-      await this.player.load(task.clips, task.fps);
+      await this.player.load(task.clips, task.sounds, task.fps);
     } catch (side) {
       if (side.name === "AbortError") return;
       this.find(`figure[data-side="${side}"] .broken`).hidden = false;
@@ -311,8 +313,10 @@ class AnnotationPage {
     this.button("play").textContent = player.playing ? "Pause" : "Play";
     this.button("mute").setAttribute("aria-pressed", player.muted);
     for (const side of ["left", "right"]) {
-      const heard = player.sounding === side && !player.muted;
-      this.button(`sound-${side}`).setAttribute("aria-pressed", heard);
+      const button = this.button(`sound-${side}`);
+      button.setAttribute("aria-pressed", player.sounding === side);
+      button.disabled = player.ready && player.sound.buffers[side] === null;
+      button.textContent = button.disabled ? "No sound" : "Sound";
     }
     this.find(".rate").textContent = `${player.rate}×`;
     const scrub = this.find(".scrub");

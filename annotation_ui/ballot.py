@@ -54,7 +54,7 @@ def parse_ballot(body: Any) -> Ballot:
     comparison_id = _text(body, "comparison_id", required=True)
     left = left_side(annotator, str(comparison_id))
     if body.get("left") != left:
-        raise PrefkitError("the ballot has left and right the other way round than they were handed out; reload the page")
+        raise PrefkitError("the ballot has left and right swapped against what was handed out; reload the page")
     watched = {"left": _number(body, "watched_left"), "right": _number(body, "watched_right")}
     shared = {
         "comparison_id": comparison_id,

@@ -11,8 +11,8 @@ from prefkit.errors import PrefkitError
 from prefkit.tables import CRITERIA
 
 HERE = Path(__file__).parent
-# Streamlit loads one script; ours are three, one subject each.
-SCRIPTS = ("pair_player.js", "vote_client.js", "annotate.js")
+# Streamlit loads one script; ours are several, one subject each.
+SCRIPTS = ("soundtrack.js", "pair_player.js", "vote_client.js", "annotate.js")
 
 LABELS = {
     "motion_video_alignment": ("Motion–video alignment", "Which follows the speech and the motion better?"),
@@ -40,8 +40,8 @@ def ask_name(problem: str | None) -> None:
     """The start page: a pseudonym, and the guidelines below."""
     st.title("Compare clips")
     with st.form("who"):
-        name = st.text_input("Your annotator name", placeholder="e.g. robin-7", max_chars=40, help="A pseudonym will do.")
-        st.caption("Your votes are kept under this name. Come back with the same name to go on where you stopped.")
+        name = st.text_input("Your annotator name", placeholder="e.g. robin-7", max_chars=40)
+        st.caption("A pseudonym will do. Come back under the same name to go on where you stopped.")
         if st.form_submit_button("Start", type="primary"):
             st.query_params["annotator"] = name.strip()
             st.rerun()
@@ -64,9 +64,9 @@ def show_player(annotator: str) -> None:
     )
 
 
-st.set_page_config(page_title="prefkit – compare clips", layout="wide" if "annotator" in st.query_params else "centered")
-guidelines = read_guidelines()
 wanted = st.query_params.get("annotator")
+st.set_page_config(page_title="prefkit – compare clips", layout="centered" if wanted is None else "wide")
+guidelines = read_guidelines()
 try:
     known = check_pseudonym(wanted) if wanted is not None else None
     complaint = None

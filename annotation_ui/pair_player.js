@@ -1,14 +1,17 @@
-// Plays two videos in step. The one that is heard is the clock; the other is muted and follows it.
+// Plays two videos in step, with the sound of one of them. The left video is the clock.
 
 const RATES = [0.25, 0.5, 0.75, 1];
-const SEEK_ABOVE = 0.2; // seconds of drift that a rate change would take too long to heal
-const NUDGE_ABOVE = 0.006; // seconds of drift that are left alone
+const SEEK_ABOVE = 0.25; // seconds of drift that a rate change would take too long to heal
+const NUDGE_ABOVE = 0.012; // seconds of drift that are left alone
+const NUDGE = 0.25; // how much faster or slower the right video runs while it is brought back
+const REST = 250; // milliseconds that a rate change needs until it shows
 const PAUSE_BETWEEN_LOOPS = 350; // milliseconds
 
 class PairPlayer {
   // onChange() is called whenever something that a page may show has changed.
   constructor(left, right, onChange) {
     this.videos = { left, right };
+    this.sound = new Soundtrack();
     this.onChange = onChange;
     this.sounding = "left";
     this.muted = false;
@@ -25,25 +28,24 @@ class PairPlayer {
     for (const side of ["left", "right"]) this.listen(side);
   }
 
-  get clock() { return this.videos[this.sounding]; }
-  get follower() { return this.videos[this.sounding === "left" ? "right" : "left"]; }
   get both() { return [this.videos.left, this.videos.right]; }
   get duration() { return Math.max(...this.both.map((video) => video.duration || 0)); }
-  get time() { return this.clock.ended ? this.follower.currentTime : this.clock.currentTime; }
+  get time() { return this.videos.left.ended ? this.videos.right.currentTime : this.videos.left.currentTime; }
   get ended() { return this.both.every((video) => video.ended); }
+  get frame() { return Math.floor(this.time * this.fps + 0.01); }
 
   // Resolves when both clips can play, rejects with the side that cannot.
-  async load(urls, fps) {
+  async load(clips, sounds, fps) {
     this.pause();
     const mine = ++this.pair;
     this.ready = false;
     this.fps = fps;
     this.sounding = "left";
-    this.stalled.clear();
     this.watched = { left: 0, right: 0 };
-    this.applySound();
-    await Promise.all(["left", "right"].map((side) => this.loadOne(side, urls[side])));
+    const sides = ["left", "right"];
+    const [buffers] = await Promise.all([this.sound.load(sounds), ...sides.map((side) => this.loadOne(side, clips[side]))]);
     if (mine !== this.pair) throw new DOMException("another pair was loaded", "AbortError");
+    this.sound.use(buffers);
     this.ready = true;
     this.applyRate();
     this.onChange();
@@ -72,57 +74,59 @@ class PairPlayer {
     if (!this.ready) return;
     this.playing = true;
     const mine = ++this.generation;
+    const { left, right } = this.videos;
     if (this.ended) await this.seekBoth(0);
-    else if (Math.abs(this.follower.currentTime - this.clock.currentTime) > 0.5 / this.fps) await this.seekBoth(this.time);
+    else if (Math.abs(right.currentTime - left.currentTime) > NUDGE_ABOVE) await this.seekBoth(this.time);
     if (mine !== this.generation) return;
     this.applyRate();
     this.onChange();
     try {
       await Promise.all(this.both.filter((video) => !video.ended).map((video) => video.play()));
     } catch (error) {
-      if (mine !== this.generation || error.name === "AbortError") return;
-      this.pause(); // browsers refuse sound before the first key or click
+      if (mine === this.generation && error.name !== "AbortError") this.pause();
       return;
     }
-    if (mine === this.generation) this.follow(mine);
+    if (mine === this.generation) this.keepInStep(mine);
   }
 
   pause() {
     this.playing = false;
-    this.generation++;
+    this.halt();
+    this.onChange();
+  }
+
+  // Stops pictures and sound and overtakes whatever was under way, without forgetting whether to play.
+  halt() {
     this.stalled.clear();
     for (const video of this.both) video.pause();
-    this.onChange();
+    this.sound.stop();
+    return ++this.generation;
   }
 
   toggle() { return this.playing ? this.pause() : this.play(); }
 
   async restart() {
     if (!this.ready) return;
-    for (const video of this.both) video.pause();
-    const mine = ++this.generation;
+    const mine = this.halt();
     await this.seekBoth(0);
     if (mine === this.generation) await this.play();
   }
 
   async seek(time) {
     if (!this.ready) return;
-    const on = this.playing;
-    for (const video of this.both) video.pause();
-    const mine = ++this.generation;
+    const mine = this.halt();
     await this.seekBoth(Math.min(Math.max(time, 0), this.duration));
-    if (on && mine === this.generation) await this.play();
+    this.onChange();
+    if (this.playing && mine === this.generation) await this.play();
   }
 
   async step(frames) {
     if (!this.ready) return;
-    if (this.playing) this.pause();
+    this.pause();
     const last = Math.max(0, Math.round(this.duration * this.fps) - 1);
-    const frame = Math.min(last, Math.max(0, this.frame + frames));
+    const frame = Math.min(last, Math.max(0, Math.min(last, this.frame) + frames));
     await this.seek((frame + 0.5) / this.fps); // the middle of a frame is never the one beside it
   }
-
-  get frame() { return Math.floor(this.time * this.fps + 0.01); }
 
   changeRate(steps) {
     const index = RATES.indexOf(this.rate) + steps;
@@ -133,21 +137,13 @@ class PairPlayer {
 
   hear(side) {
     this.sounding = side;
-    this.applySound();
-    this.applyRate();
     this.onChange();
-    if (this.playing) this.play();
   }
 
   mute(muted) {
     this.muted = muted;
-    this.applySound();
+    this.sound.mute(muted);
     this.onChange();
-  }
-
-  applySound() {
-    this.clock.muted = this.muted;
-    this.follower.muted = true;
   }
 
   applyRate() {
@@ -165,27 +161,39 @@ class PairPlayer {
     }));
   }
 
-  // At each frame of the follower: a little drift is healed by its rate, a lot by a seek.
-  follow(mine) {
-    const check = () => {
-      if (mine !== this.generation) return;
-      const { clock, follower } = this;
-      if (clock.ended || follower.ended || clock.paused) follower.playbackRate = this.rate;
-      else {
-        const drift = follower.currentTime - clock.currentTime;
-        if (Math.abs(drift) > SEEK_ABOVE) follower.currentTime = clock.currentTime;
-        else if (Math.abs(drift) < NUDGE_ABOVE) follower.playbackRate = this.rate;
-        else follower.playbackRate = this.rate * Math.min(2, Math.max(0.4, 1 - 12 * drift));
+  // At each frame: lays the sound under the picture and brings a video that has slipped back.
+  keepInStep(mine) {
+    const { left, right } = this.videos;
+    const onFrame = (video, call) => {
+      const shown = video.requestVideoFrameCallback && !video.ended && !video.paused;
+      if (shown) video.requestVideoFrameCallback(call);
+      else requestAnimationFrame(call);
+    };
+    let restUntil = performance.now() + REST;
+    let healedAt = null;
+    const check = (now) => {
+      if (mine !== this.generation || this.ended) return;
+      this.sound.follow(this.sounding, this.time, this.rate);
+      if (healedAt !== null && performance.now() >= healedAt) {
+        right.playbackRate = this.rate;
+        healedAt = null;
+        restUntil = performance.now() + REST;
+      }
+      const drift = right.currentTime - left.currentTime;
+      const running = !left.ended && !right.ended && !right.seeking;
+      // One measured step instead of constant steering: a rate change takes effect late and would overshoot.
+      if (running && healedAt === null && performance.now() > restUntil && Math.abs(drift) > NUDGE_ABOVE) {
+        restUntil = performance.now() + REST;
+        if (Math.abs(drift) > SEEK_ABOVE) right.currentTime = left.currentTime;
+        else {
+          right.playbackRate = this.rate * (1 - Math.sign(drift) * NUDGE);
+          healedAt = performance.now() + (1000 * Math.abs(drift)) / (NUDGE * this.rate);
+        }
       }
       this.onChange();
-      next();
+      onFrame(left.ended ? right : left, check);
     };
-    const next = () => {
-      const { follower } = this;
-      if (follower.requestVideoFrameCallback && !follower.ended && !follower.paused) follower.requestVideoFrameCallback(check);
-      else requestAnimationFrame(check);
-    };
-    next();
+    onFrame(left.ended ? right : left, check);
   }
 
   listen(side) {
@@ -202,17 +210,18 @@ class PairPlayer {
     for (const name of ["pause", "ended", "seeking", "waiting"]) on(name, stop);
     on("canplay", () => this.resume(video));
     on("waiting", () => {
-      // One that waits for data holds the other: they stay in step.
+      // One that waits for data holds the other and the sound: they stay in step.
       if (!this.playing || video.seeking || video.ended) return;
       this.stalled.add(video);
+      this.sound.stop();
+      this.generation++;
       for (const other of this.both) if (!this.stalled.has(other)) other.pause();
     });
     on("ended", () => { if (this.ended) this.loop(); });
   }
 
   resume(video) {
-    if (!this.stalled.delete(video) || this.stalled.size || !this.playing) return;
-    this.play();
+    if (this.stalled.delete(video) && !this.stalled.size && this.playing) this.play();
   }
 
   async loop() {
@@ -230,6 +239,7 @@ class PairPlayer {
 
   destroy() {
     this.unload();
+    this.sound.destroy();
     this.listening.abort();
   }
 }

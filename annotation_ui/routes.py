@@ -4,8 +4,11 @@ These are plain routes beside Streamlit's own. A clip is addressed by the id of 
 path, and is served from disk with Range requests. A ballot is answered when its votes are committed.
 """
 
+import io
 import json
+import wave
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -15,6 +18,7 @@ from starlette.routing import Route
 
 from annotation_ui.ballot import check_pseudonym, parse_ballot
 from prefkit.errors import PrefkitError
+from prefkit.media import NoSoundError, read_audio
 from prefkit.tables import CANDIDATES, COMPARISONS, CONDITIONS
 from prefkit.votes.queue import Assignment, NotLeased, Queue
 from prefkit.votes.store import VoteConflict, VoteStore
@@ -22,6 +26,10 @@ from prefkit.workspace import Workspace
 
 PREFIX = "/prefkit"
 _MAX_BODY = 64 * 1024
+_SOUND_RATE = 48_000
+# Ids are content hashes: what the browser has once, it may keep.
+_KEEP = {"Cache-Control": "private, max-age=86400"}
+_NO_CLIP = JSONResponse({"error": "there is no such clip, or it has no sound"}, status_code=404)
 
 
 class Comparisons:
@@ -51,20 +59,18 @@ class Comparisons:
             "comparison_id": assignment.comparison_id,
             "left": assignment.left,
             "clips": {"left": f"{PREFIX}/clips/{left}", "right": f"{PREFIX}/clips/{right}"},
+            "sounds": {"left": f"{PREFIX}/sounds/{left}", "right": f"{PREFIX}/sounds/{right}"},
             "fps": float(self.candidates.loc[left, "fps"]),
             "synthetic": bool(self._truth.notna().get(row["condition_id"], False)),
         }
 
-    def clip(self, candidate_id: str) -> FileResponse | None:
+    def clip(self, candidate_id: str) -> Path | None:
         """The clip's file, or None where there is no such candidate."""
         if candidate_id not in self.candidates.index:
             return None
         path = self.candidates.loc[candidate_id, "clip"]
         file = self.workspace.path(path) if isinstance(path, str) else None
-        if file is None or not file.is_file():
-            return None
-        # Ids are content hashes: what the browser has once, it may keep.
-        return FileResponse(file, media_type="video/mp4", headers={"Cache-Control": "private, max-age=86400"})
+        return file if file is not None and file.is_file() else None
 
 
 def make_routes(comparisons: Comparisons, store: VoteStore) -> list[Route]:
@@ -95,15 +101,39 @@ def make_routes(comparisons: Comparisons, store: VoteStore) -> list[Route]:
         return await _answer(lambda: next_task(check_pseudonym(annotator)))
 
     async def get_clip(request: Request) -> Response:
-        response = comparisons.clip(request.path_params["candidate_id"])
-        return response or JSONResponse({"error": "there is no such clip"}, status_code=404)
+        file = comparisons.clip(request.path_params["candidate_id"])
+        return FileResponse(file, media_type="video/mp4", headers=_KEEP) if file else _NO_CLIP
+
+    async def get_sound(request: Request) -> Response:
+        file = comparisons.clip(request.path_params["candidate_id"])
+        sound = await run_in_threadpool(_sound, file) if file else None
+        return Response(sound, media_type="audio/wav", headers=_KEEP) if sound else _NO_CLIP
 
     return [
         Route(f"{PREFIX}/task", get_task, methods=["GET"]),
         Route(f"{PREFIX}/votes", _posted(vote), methods=["POST"]),
         Route(f"{PREFIX}/undo", _posted(undo), methods=["POST"]),
         Route(f"{PREFIX}/clips/{{candidate_id}}", get_clip, methods=["GET"]),
+        Route(f"{PREFIX}/sounds/{{candidate_id}}", get_sound, methods=["GET"]),
     ]
+
+
+def _sound(file: Path) -> bytes | None:
+    """The clip's sound as a WAV file that begins with the first frame, or None where there is none.
+
+    Browsers disagree on where the sound of a video file begins; a WAV file leaves no doubt.
+    """
+    try:
+        samples = read_audio(file, _SOUND_RATE)
+    except NoSoundError:
+        return None
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(_SOUND_RATE)
+        writer.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()
 
 
 def _posted(handle: Callable[[Any], dict[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
@@ -111,11 +141,12 @@ def _posted(handle: Callable[[Any], dict[str, Any]]) -> Callable[[Request], Awai
         # Only a script of our own page can post this type: other sites would need a permission we never give.
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             return JSONResponse({"error": "expected application/json"}, status_code=415)
-        raw = b""
-        async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > _MAX_BODY:
-                return JSONResponse({"error": f"the message is longer than {_MAX_BODY} bytes"}, status_code=413)
+        raw, length = b"", 0
+        async for chunk in request.stream():  # to its end, so that the sender gets to hear the answer
+            length += len(chunk)
+            raw = raw + chunk if length <= _MAX_BODY else b""
+        if length > _MAX_BODY:
+            return JSONResponse({"error": f"the message is longer than {_MAX_BODY} bytes"}, status_code=413)
         try:
             body = json.loads(raw)
         except ValueError:

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from prefkit.media import write_clip
+from prefkit.tables import CANDIDATES, COMPARISONS, CONDITIONS
+from prefkit.workspace import Workspace
+
+FPS = 25
+FRAMES = 50
+PAIRS = 6
+
+
+def talking_square(number):
+    """A dark frame with a bright bar that moves, so that every frame differs and clips can be told apart."""
+    frames = np.full((FRAMES, 64, 64, 3), (30 + 12 * number, 60, 90), np.uint8)
+    for index, frame in enumerate(frames):
+        frame[20:44, index : index + 12] = (230, 200, 160)
+    return frames
+
+
+def beep(hertz):
+    time = np.arange(16_000 * FRAMES // FPS) / 16_000
+    return (8000 * np.sin(2 * np.pi * hertz * time) * (np.sin(2 * np.pi * 4 * time) > 0)).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """Comparisons q0 … q5 of clips c0a, c0b, …; the last clip cannot be played."""
+    made = Workspace.create(tmp_path_factory.mktemp("annotation") / "workspace")
+    made.append(CONDITIONS, [{"condition_id": f"c{n}", "truth": "media/truth.npz"} for n in range(PAIRS)])
+    candidates = []
+    for n in range(PAIRS):
+        for side in "ab":
+            clip = f"clips/c{n}{side}.mp4"
+            write_clip(made.path(clip), talking_square(2 * n + (side == "b")), FPS, beep(220 if side == "a" else 330))
+            candidates.append({"candidate_id": f"c{n}{side}", "condition_id": f"c{n}", "clip": clip, "fps": FPS})
+    made.path(clip).write_bytes(b"this is no video")
+    made.append(CANDIDATES, candidates)
+    made.append(
+        COMPARISONS,
+        [{"comparison_id": f"q{n}", "condition_id": f"c{n}", "candidate_a": f"c{n}a", "candidate_b": f"c{n}b",
+          "purpose": "train", "target_votes": 100} for n in range(PAIRS)],
+    )  # fmt: skip
+    return made
