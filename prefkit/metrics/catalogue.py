@@ -5,11 +5,12 @@ from typing import Any
 
 from prefkit.errors import PrefkitError, nearest_names
 from prefkit.media import sha256_file
-from prefkit.metrics import motion, stillness
+from prefkit.metrics import expression, lipsync, motion, stillness
 from prefkit.metrics.metric import Metric, Weights
 
 # A family imports its heavy packages (torch, OpenCV) where it scores, so that this list needs none of them.
-METRICS: dict[str, Metric] = {metric.name: metric for family in (motion, stillness) for metric in family.METRICS}
+FAMILIES = (lipsync, expression, motion, stillness)
+METRICS: dict[str, Metric] = {metric.name: metric for family in FAMILIES for metric in family.METRICS}
 
 
 def find_metrics(names: Iterable[str] | None = None) -> list[Metric]:
@@ -51,17 +52,23 @@ def row_version(metric: Metric, weights: Weights) -> str:
 
 
 def describe_metrics(weights: Weights | None = None) -> list[dict[str, Any]]:
-    """One row per metric for people to read: what it is, and what it lacks on this machine (None: it can run)."""
+    """One row per metric for people to read: what it is, and what it lacks on this machine (None: it can run).
+
+    Raises:
+        PrefkitError: weights are named that no metric reads or that are not there.
+    """
+    weights = weights or {}
+    check_weights(weights)
     return [
         {
             "name": metric.name,
-            "version": row_version(metric, weights or {}),
+            "version": row_version(metric, weights),
             "direction": metric.direction,
             "unit": metric.unit,
             "needs": ", ".join(metric.needs),
             "description": metric.description,
             "source": metric.source,
-            "lacks": metric.lacks(weights or {}),
+            "lacks": metric.lacks(weights),
         }
         for metric in METRICS.values()
     ]
