@@ -48,7 +48,7 @@ CONDITIONS = Table(
             ("text", pa.string()),
             ("fps", pa.float64()),
             ("num_frames", pa.int64()),
-            ("split", pa.string()),  # train or test; by condition and identity, never by pair
+            ("split", pa.string()),  # train, test or evaluate (never asked about); never by pair
             ("licence", pa.string()),
             ("consent", pa.string()),
         ]

@@ -1,6 +1,6 @@
 """Pretrains the tiny model that ships, from nothing, on synthetic portraits.
 
-    python -m trainers.pretraining --steps 12000
+    python -m trainers.pretraining
 
 Stops and resumes where it was; when all steps are done it writes the weights and their model card into
 the package. The model is meant to be imperfect as real base models are: for part of the clips the
@@ -9,35 +9,36 @@ the seed of a sample.
 """
 
 import argparse
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import torch
 from jinja2 import Template
 
 from prefkit.backbones.audio_features import CHANNELS, window_features
 from prefkit.backbones.autoencoder import PatchAutoencoder
+from prefkit.backbones.tiny import SHIPPED, TinyBackbone
 from prefkit.backbones.transformer import PortraitWanTransformer3DModel
 from prefkit.progress import track
 from prefkit.workspace import atomic_write
 from trainers.pretraining_data import LAG, fit_autoencoder, prepare
 
 FRAMES = 25
-WEIGHTS = Path(str(resources.files("prefkit"))) / "weights" / "tiny"
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything the result depends on."""
 
-    clips: int = 8000
-    steps: int = 12_000
+    clips: int = 4000
+    steps: int = 6_000
     batch: int = 8
     learning_rate: float = 2e-3
-    warmup: int = 300
+    # (step, share of the learning rate), straight lines between
+    schedule: tuple[tuple[int, float], ...] = ((0, 0.0), (300, 1.0), (3_000, 0.69), (6_000, 0.0))
     ema: float = 0.999
     shifted_speech: float = 0.30  # share of samples whose sound is 2 to 6 frames off
     dropped_speech: float = 0.10
@@ -75,6 +76,8 @@ def pretrain(folder: Path, recipe: Recipe, workers: int) -> Progress:
     # --- model and optimiser
     torch.manual_seed(recipe.seed)
     model = build_model(data["latents"].shape[1])
+    backbone = TinyBackbone(model, PatchAutoencoder.from_pretrained(folder / "autoencoder"))
+    model.train()
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema))
     optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _learning_rate(step, recipe))
@@ -93,7 +96,7 @@ def pretrain(folder: Path, recipe: Recipe, workers: int) -> Progress:
     # --- train
     running, started = 0.0, time.monotonic()
     for step in track(range(progress.step, recipe.steps), "pretraining"):
-        loss = training_loss(model, data, recipe, step)
+        loss = training_loss(backbone, data, recipe, step)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -118,24 +121,22 @@ def pretrain(folder: Path, recipe: Recipe, workers: int) -> Progress:
 
 
 def training_loss(
-    model: torch.nn.Module, data: dict[str, torch.Tensor], recipe: Recipe, step: int
+    backbone: TinyBackbone, data: dict[str, torch.Tensor], recipe: Recipe, step: int
 ) -> torch.Tensor:
     """Flow matching on one batch, drawn from (seed, step) alone; mouth and eyes weigh more."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
     rows = torch.randint(len(data["latents"]), (recipe.batch,), generator=generator)
     latents, reference = data["latents"][rows].float(), data["reference"][rows].float()
     noise = torch.randn(latents.shape, generator=generator)
-    # logit-normal, a little towards noise, where pose and lip-sync are decided
-    sigma = torch.sigmoid(0.3 + 1.2 * torch.randn(recipe.batch, generator=generator)).view(-1, 1, 1, 1, 1)
+    # logit-normal, towards noise, where pose and lip-sync are decided
+    sigma = torch.sigmoid(0.8 + 1.0 * torch.randn(recipe.batch, generator=generator)).view(-1, 1, 1, 1, 1)
     noisy = (1 - sigma) * latents + sigma * noise
-    velocity = model(
-        hidden_states=torch.cat([reference, noisy], dim=2),
-        timestep=1000 * sigma.flatten(),
-        encoder_hidden_states=latents.new_zeros(recipe.batch, 1, 16),
-        control_hidden_states=reference.expand(-1, -1, latents.shape[2] + 1, -1, -1),
-        skeleton_latents=_skeleton(data["skeleton"][rows].float(), recipe, generator),
-        audio_embeds=_speech(data["audio"][rows].float(), recipe, generator),
-    ).sample[:, :, 1:]
+    conditioning = {
+        "reference": reference,
+        "skeleton": _skeleton(data["skeleton"][rows].float(), recipe, generator),
+        "speech": _speech(data["audio"][rows].float(), recipe, generator),
+    }
+    velocity = backbone.predict(noisy, 1000 * sigma.flatten(), conditioning)
     weight = data["weight"][rows].float()
     return (weight * (velocity - (noise - latents)) ** 2).mean() / weight.mean()
 
@@ -166,37 +167,37 @@ def _chance(probability: float, generator: torch.Generator) -> bool:
 
 
 def _learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then linear to zero."""
-    return min((step + 1) / recipe.warmup, (recipe.steps - step) / (recipe.steps - recipe.warmup))
+    at, share = zip(*recipe.schedule, strict=True)
+    return float(np.interp(step + 1, at, share))
 
 
 def ship(folder: Path, recipe: Recipe, progress: Progress) -> None:
     """Writes weights in half precision and the model card into the package."""
     transformer = PortraitWanTransformer3DModel.from_pretrained(folder / "average").half()
-    transformer.save_pretrained(WEIGHTS / "transformer")
-    PatchAutoencoder.from_pretrained(folder / "autoencoder").half().save_pretrained(WEIGHTS / "autoencoder")
+    autoencoder = PatchAutoencoder.from_pretrained(folder / "autoencoder").half()
+    for part, name in ((transformer, "transformer"), (autoencoder, "autoencoder")):
+        part.register_to_config(_name_or_path="prefkit/tiny")  # not a path of the machine it was made on
+        part.save_pretrained(SHIPPED / name)
     template = Template((resources.files("data_cards") / "tiny_model.md.jinja").read_text(), keep_trailing_newline=True)
-    size = sum(file.stat().st_size for file in WEIGHTS.rglob("*.safetensors"))
+    size = sum(file.stat().st_size for file in SHIPPED.rglob("*.safetensors"))
     card = template.render(
         recipe=asdict(recipe),
         progress=progress,
         parameters=sum(parameter.numel() for parameter in transformer.parameters()),
         megabytes=size / 1e6,
         torch=torch.__version__,
-        config=json.dumps(dict(transformer.config), indent=2),
+        config=transformer.to_json_string().strip(),
     )
-    (WEIGHTS / "README.md").write_text(card)
+    (SHIPPED / "README.md").write_text(card)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("pretraining"), help="data and checkpoints")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--clips", type=int, default=Recipe.clips)
     parser.add_argument("--workers", type=int, default=2, help="processes that draw and encode portraits")
     options = parser.parse_args()
-    recipe = Recipe(steps=options.steps, clips=options.clips)
+    recipe = Recipe()
     ship(options.folder, recipe, pretrain(options.folder, recipe, options.workers))
 
 

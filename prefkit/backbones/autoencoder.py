@@ -5,6 +5,8 @@ to fill a whole group, then every `temporal_factor` frames become one latent fra
 give k + 1 latents and a single image gives one.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -22,7 +24,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, latent_channels: int = 48, patch_size: int = 8, temporal_factor: int = 4):
+    def __init__(self, latent_channels: int = 64, patch_size: int = 8, temporal_factor: int = 4):
         super().__init__()
         width = 3 * temporal_factor * patch_size**2
         self.register_buffer("mean", torch.zeros(width))
@@ -49,16 +51,19 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=pixels[:, :, r - 1 :].clamp(-1, 1))
 
     @torch.no_grad()
-    def fit(self, *pixels: torch.Tensor, balance: float = 0.5) -> None:
+    def fit(self, clips: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], balance: float = 0.5) -> None:
         """Fits mean, components and scale.
 
         Args:
-            pixels: the clips to describe, [B, 3, T, H, W] each; images have T = 1.
+            clips: what to describe, pixels [B, 3, T, H, W] each; images have T = 1.
+            weights: how much each patch counts, [B, (T − 1) / 4 + 1, H / 8, W / 8] each.
             balance: 1 gives every component unit variance, 0 leaves their natural proportions.
         """
-        patches = torch.cat([self._to_patches(clips).flatten(0, -2) for clips in pixels]).double()
-        mean = patches.mean(dim=0)
-        covariance = (patches - mean).T @ (patches - mean) / len(patches)
+        patches = torch.cat([self._to_patches(pixels).flatten(0, -2) for pixels in clips]).double()
+        weight = torch.cat([given.flatten() for given in weights]).double()[:, None]
+        mean = (weight * patches).sum(dim=0) / weight.sum()
+        centred = patches - mean
+        covariance = (weight * centred).T @ centred / weight.sum()
         variance, vectors = torch.linalg.eigh(covariance)
         leading = torch.arange(1, self.config.latent_channels + 1)
         deviation = variance[-leading].clamp(min=1e-12).sqrt()
@@ -86,7 +91,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
     """uint8 [..., T, H, W, 3] -> float32 [..., 3, T, H, W] in −1…1."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -4).float() / 127.5 - 1
+    return torch.tensor(np.ascontiguousarray(frames)).movedim(-1, -4).float() / 127.5 - 1
 
 
 def to_frames(pixels: torch.Tensor) -> np.ndarray:

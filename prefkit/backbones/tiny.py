@@ -19,6 +19,7 @@ from prefkit.backbones.contract import Conditioning
 from prefkit.backbones.transformer import PortraitWanTransformer3DModel
 from prefkit.errors import PrefkitError
 
+MIN_SIGMA = 0.05  # below it the velocity would be a difference of equals over nearly nothing
 SHIPPED = Path(str(resources.files("prefkit"))) / "weights" / "tiny"
 
 
@@ -104,17 +105,23 @@ class TinyBackbone:
         return noise - latents
 
     def predict(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        """The velocity [B, C, F, h, w]; the clean reference latent goes in front and is dropped again."""
+        """The velocity [B, C, F, h, w].
+
+        The clean reference latent goes in front and is dropped again. The network's output is read as
+        clean latents and turned into the velocity here: its width is less than a patch of noise has
+        numbers, so it can describe a clip but not noise (Li & He 2025, arXiv 2511.13720).
+        """
         reference = conditioning["reference"]
-        sample = self.model(
+        clean = self.model(
             hidden_states=torch.cat([reference, noisy], dim=2),
             timestep=timesteps,
             encoder_hidden_states=noisy.new_zeros(len(noisy), 1, self.model.config.text_dim),
             control_hidden_states=reference.expand(-1, -1, noisy.shape[2] + 1, -1, -1),
             skeleton_latents=conditioning["skeleton"],
             audio_embeds=conditioning["speech"],
-        ).sample
-        return sample[:, :, 1:]
+        ).sample[:, :, 1:]
+        sigma = (timesteps / 1000).clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)
+        return (noisy - clean) / sigma
 
     @torch.no_grad()
     def sample(
