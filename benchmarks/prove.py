@@ -118,7 +118,10 @@ def summary(result: dict[str, Any]) -> str:
         "",
         "| must hold | found | passed |",
         "|---|---|---|",
-        *(f"| {check['check']} | {check['found']:.3f} | {'yes' if check['passed'] else '**no**'} |" for check in result["gate"]),
+        *(
+            f"| {check['check']} | {check['found']:.3f} | {'yes' if check['passed'] else '**no**'} |"
+            for check in result["gate"]
+        ),
         "",
         f"Against the base on {result['sizes']['evaluate']} held-out conditions, at equal compute "
         f"({result['steps']['sft']} supervised steps); ties count half, intervals by bootstrap over conditions:",

@@ -189,7 +189,9 @@ def annotate(
     simulate: Annotated[bool, typer.Option("--simulate", help="Simulated annotators vote instead of people.")] = False,
     annotators: Annotated[int, typer.Option(help="With --simulate: how many.")] = 5,
     error_rate: Annotated[float, typer.Option(help="With --simulate: how often they pick the worse clip.")] = 0.1,
-    left_bias: Annotated[float, typer.Option(help="With --simulate: how often they pick the left clip blindly.")] = 0.05,
+    left_bias: Annotated[
+        float, typer.Option(help="With --simulate: how often they pick the left clip blindly.")
+    ] = 0.05,
     seed: Seed = 0,
 ) -> None:
     """Open the annotation page in the browser, or let simulated annotators vote."""
@@ -245,12 +247,16 @@ def votes_export(
 @app.command("build-pairs")
 def build_pairs_command(
     workspace: WorkspacePath,
-    output: Annotated[Path | None, typer.Option(help="The dataset's folder; by default pairs/ in the workspace.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The dataset's folder; by default pairs/ in the workspace.")
+    ] = None,
     criterion: Annotated[list[str] | None, typer.Option(help="A criterion; again for more. By default all.")] = None,
     min_votes: Annotated[int, typer.Option(help="Votes a comparison needs on a criterion.")] = 1,
     min_agreement: Annotated[float, typer.Option(help="Share of decided votes the majority needs, 0.5 to 1.")] = 0.5,
     test_fraction: Annotated[float, typer.Option(help="Held-out share where conditions name no splits.")] = 0.2,
-    allow_mixed_sources: Annotated[bool, typer.Option("--allow-mixed-sources", help="Mix simulated and human votes.")] = False,
+    allow_mixed_sources: Annotated[
+        bool, typer.Option("--allow-mixed-sources", help="Mix simulated and human votes.")
+    ] = False,
 ) -> None:
     """Turn votes into a preference dataset that `datasets.load_dataset` opens, with its card."""
     from prefkit.pairs import build_pairs
@@ -275,7 +281,9 @@ def train_dpo_command(
     run: Run = "dpo",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     objective: Annotated[str, typer.Option(help="dpo, or sft: supervised fine-tuning on the chosen clips.")] = "dpo",
-    option: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE of any option of DiffusionDPOConfig.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of any option of DiffusionDPOConfig.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Fine-tune the tiny model on the pairs with Diffusion-DPO; resumes where it was interrupted."""
@@ -342,7 +350,13 @@ def _print_evaluation(workspace: Path, run: str) -> None:
         interval = f"{row['win_rate_low']:.0%} – {row['win_rate_high']:.0%}" if known else "–"
         inferior = {True: "yes", False: "not shown", None: "–"}[row["non_inferior"]]
         grid.add_row(
-            row["metric"], row["direction"], f"{row['base_mean']:.3f}", f"{row['tuned_mean']:.3f}", rate, interval, inferior
+            row["metric"],
+            row["direction"],
+            f"{row['base_mean']:.3f}",
+            f"{row['tuned_mean']:.3f}",
+            rate,
+            interval,
+            inferior,
         )
     console.print(grid)
 

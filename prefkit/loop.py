@@ -70,7 +70,6 @@ class LoopSize:
     training: Mapping[str, Any] = field(default_factory=lambda: dict(TRAINING))  # of `DiffusionDPOConfig`
 
 
-
 DEMO = LoopSize()
 
 
@@ -94,9 +93,7 @@ def prepare_pairs(workspace: Workspace, size: LoopSize, *, seed: int, workers: i
         sample_candidates(workspace, backbone, per_condition=size.candidates, split=split, seed=seed)
     score_candidates(workspace, workers=workers)
     for split in ("train", "test"):
-        make_comparisons(
-            workspace, per_condition=size.comparisons, target_votes=size.votes, seed=seed, split=split
-        )
+        make_comparisons(workspace, per_condition=size.comparisons, target_votes=size.votes, seed=seed, split=split)
     simulate_votes(
         workspace,
         make_judge(workspace),
@@ -198,7 +195,9 @@ def report(workspace: Workspace, output: str | Path | None = None, *, num_clips:
     if not evaluations:
         raise PrefkitError(f"{workspace.root} has no evaluation to report; make one with 'prefkit evaluate'")
     results = [json.loads(path.read_text()) for path in evaluations]
-    runs = {result["run"]: json.loads(workspace.path(f"runs/{result['run']}/run.json").read_text()) for result in results}
+    runs = {
+        result["run"]: json.loads(workspace.path(f"runs/{result['run']}/run.json").read_text()) for result in results
+    }
     conditions = workspace.rows(CONDITIONS)
     votes = VoteStore.in_workspace(workspace, create=False).votes()
     built = json.loads(workspace.path("pairs/prefkit.json").read_text())
@@ -232,7 +231,12 @@ def _stages(
         Stage("score", int(scores["value"].notna().sum()), "values", f"{int(scores['value'].isna().sum())} not scored"),
         Stage("compare", len(workspace.rows(COMPARISONS)), "questions"),
         Stage("annotate", len(votes), "votes", f"by {votes['annotator'].nunique()} annotators"),
-        Stage("build-pairs", sum(built["pairs"].values()), "pairs", ", ".join(f"{n} {s}" for s, n in built["pairs"].items())),
+        Stage(
+            "build-pairs",
+            sum(built["pairs"].values()),
+            "pairs",
+            ", ".join(f"{n} {s}" for s, n in built["pairs"].items()),
+        ),
         Stage("train-dpo", sum(1 for run in runs.values() if run["finished"]), "runs", ", ".join(runs)),
     ]
 

@@ -53,7 +53,9 @@ def sample_candidates(
         PrefkitError: there are no conditions, none of this split, or a number below one.
     """
     if per_condition < 1 or batch_size < 1:
-        raise PrefkitError(f"{per_condition} clips a condition, {batch_size} at a time were asked for; expected 1 or more")
+        raise PrefkitError(
+            f"{per_condition} clips a condition, {batch_size} at a time were asked for; expected 1 or more"
+        )
     conditions = _conditions(workspace, split)
     settings = json.dumps({} if num_inference_steps is None else {"num_inference_steps": num_inference_steps})
     wanted = [
@@ -117,7 +119,9 @@ class _ConditionEncoder:
         lacking = [name for name in ("reference_image", "audio", "skeleton") if condition[name] is None]
         if lacking:
             raise PrefkitError(f"the condition has no {' and no '.join(lacking)}, which sampling needs")
-        portrait, audio, skeleton = (self.workspace.path(condition[n]) for n in ("reference_image", "audio", "skeleton"))
+        portrait, audio, skeleton = (
+            self.workspace.path(condition[n]) for n in ("reference_image", "audio", "skeleton")
+        )
         return self.backbone.encode_condition(
             read_image(portrait), read_audio(audio), read_clip(skeleton).frames, condition["text"]
         )

@@ -65,13 +65,19 @@ class Workspace:
         root = Path(root)
         marker = root / "workspace.json"
         if not marker.exists():
-            raise PrefkitError(f"{root} is no workspace (it has no workspace.json); make one with 'prefkit init {root}'")
+            raise PrefkitError(
+                f"{root} is no workspace (it has no workspace.json); make one with 'prefkit init {root}'"
+            )
         try:
             found = json.loads(marker.read_text())["format"]
         except (ValueError, KeyError, TypeError):
-            raise PrefkitError(f"{marker} cannot be read; expected {{\"format\": {FORMAT}}} as 'prefkit init' writes it") from None
+            raise PrefkitError(
+                f"{marker} cannot be read; expected {{\"format\": {FORMAT}}} as 'prefkit init' writes it"
+            ) from None
         if found > FORMAT:
-            raise PrefkitError(f"{root} has workspace format {found}, this prefkit reads up to {FORMAT}; upgrade prefkit")
+            raise PrefkitError(
+                f"{root} has workspace format {found}, this prefkit reads up to {FORMAT}; upgrade prefkit"
+            )
         return cls(root)
 
     def path(self, relative: str | Path) -> Path:

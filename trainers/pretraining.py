@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,9 +79,12 @@ def pretrain(folder: Path, recipe: Recipe, workers: int) -> Progress:
     model = build_model(data["latents"].shape[1])
     backbone = TinyBackbone(model, PatchAutoencoder.from_pretrained(folder / "autoencoder"))
     model.train()
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema))
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
+    )
     optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _learning_rate(step, recipe))
+    parts: dict[str, Any] = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
 
     # --- resume
     checkpoint = folder / "checkpoint.pt"
@@ -89,7 +93,7 @@ def pretrain(folder: Path, recipe: Recipe, workers: int) -> Progress:
         state = torch.load(checkpoint, weights_only=True)
         if state["recipe"] != asdict(recipe):
             raise SystemExit(f"{checkpoint} was made by {state['recipe']}; remove it to start anew")
-        for part, name in ((model, "model"), (average, "average"), (optimiser, "optimiser"), (schedule, "schedule")):
+        for name, part in parts.items():
             part.load_state_dict(state[name])
         progress = Progress(**state["progress"])
 
@@ -106,23 +110,23 @@ def pretrain(folder: Path, recipe: Recipe, workers: int) -> Progress:
         running += loss.item()
         if (step + 1) % 100 == 0:
             progress.losses.append((step + 1, running / 100))
-            print(f"step {step + 1}: loss {running / 100:.4f}, {(time.monotonic() - started) / 100:.3f} s a step", flush=True)
+            print(
+                f"step {step + 1}: loss {running / 100:.4f}, {(time.monotonic() - started) / 100:.3f} s a step",
+                flush=True,
+            )
             progress.step, running = step + 1, 0.0
             progress.seconds += time.monotonic() - started
             started = time.monotonic()
         if (step + 1) % 500 == 0:
-            state = {"recipe": asdict(recipe), "progress": asdict(progress), "model": model.state_dict(),
-                     "average": average.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}  # fmt: skip
+            states = {name: part.state_dict() for name, part in parts.items()}
             with atomic_write(checkpoint) as temporary:
-                torch.save(state, temporary)
+                torch.save(states | {"recipe": asdict(recipe), "progress": asdict(progress)}, temporary)
             average.module.save_pretrained(folder / "average")
     average.module.save_pretrained(folder / "average")
     return progress
 
 
-def training_loss(
-    backbone: TinyBackbone, data: dict[str, torch.Tensor], recipe: Recipe, step: int
-) -> torch.Tensor:
+def training_loss(backbone: TinyBackbone, data: dict[str, torch.Tensor], recipe: Recipe, step: int) -> torch.Tensor:
     """Flow matching on one batch, drawn from (seed, step) alone; mouth and eyes weigh more."""
     generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
     rows = torch.randint(len(data["latents"]), (recipe.batch,), generator=generator)

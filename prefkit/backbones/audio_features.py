@@ -25,7 +25,9 @@ def audio_features(audio: np.ndarray, fps: float) -> torch.Tensor:
     """
     frames = round(len(audio) / SAMPLE_RATE * fps)
     step = 1 / (fps * COLUMNS_PER_FRAME)
-    energies = logfbank(audio.astype(np.float64), SAMPLE_RATE, winlen=1.25 * step, winstep=step, nfilt=FILTERS, nfft=512)
+    energies = logfbank(
+        audio.astype(np.float64), SAMPLE_RATE, winlen=1.25 * step, winstep=step, nfilt=FILTERS, nfft=512
+    )
     wanted = frames * COLUMNS_PER_FRAME
     # logfbank pads the last window or drops it, by its own rounding
     energies = np.pad(energies[:wanted], ((0, max(0, wanted - len(energies))), (0, 0)), mode="edge")

@@ -82,7 +82,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         batch, _, frames, height, width = pixels.shape
         if (frames - 1) % r or height % p or width % p:
             raise PrefkitError(
-                f"the clip has {frames} frames of {width}×{height}; expected {r}k + 1 frames and sides that are multiples of {p}"
+                f"the clip has {frames} frames of {width}×{height}; "
+                f"expected {r}k + 1 frames and sides that are multiples of {p}"
             )
         padded = torch.cat([pixels[:, :, :1].expand(-1, -1, r - 1, -1, -1), pixels], dim=2)
         groups = padded.reshape(batch, 3, -1, r, height // p, p, width // p, p)
@@ -95,5 +96,5 @@ def to_pixels(frames: np.ndarray) -> torch.Tensor:
 
 
 def to_frames(pixels: torch.Tensor) -> np.ndarray:
-    """float [..., 3, T, H, W] in −1…1 -> uint8 [..., T, H, W, 3]."""
+    """Float [..., 3, T, H, W] in −1…1 -> uint8 [..., T, H, W, 3]."""
     return ((pixels.movedim(-4, -1).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

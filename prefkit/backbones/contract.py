@@ -68,7 +68,9 @@ class Backbone(Protocol):
         """The model's prediction [B, C, F, h, w]; `conditioning` has a batch dimension here."""
         ...
 
-    def sample(self, conditioning: Conditioning, seeds: Sequence[int], *, num_inference_steps: int | None = None) -> torch.Tensor:
+    def sample(
+        self, conditioning: Conditioning, seeds: Sequence[int], *, num_inference_steps: int | None = None
+    ) -> torch.Tensor:
         """Latents [B, C, F, h, w], one per seed; a clip depends on its own seed and condition alone."""
         ...
 

@@ -76,7 +76,8 @@ class TinyBackbone:
         features = audio_features(audio, self.fps)
         if len(features) < frames:
             raise PrefkitError(
-                f"the speech lasts {len(audio) / SAMPLE_RATE:.2f} s; expected at least the skeleton's {frames / self.fps:.2f} s"
+                f"the speech lasts {len(audio) / SAMPLE_RATE:.2f} s; "
+                f"expected at least the skeleton's {frames / self.fps:.2f} s"
             )
         return {
             "reference": self.autoencoder.encode(to_pixels(portrait[None, None]))[0],

@@ -94,7 +94,16 @@ def _torso(canvas: np.ndarray, identity: Identity, face: np.ndarray, body: np.nd
     neck, left, right = body[NECK, :2], body[SHOULDERS[0], :2], body[SHOULDERS[1], :2]
     shade = tuple(int(0.88 * channel) for channel in identity.skin)
     _line(canvas, np.stack([face[8] - (0, 6), neck + (0, 3)]), shade, 10)
-    outline = [left + (-4, 14), left + (-4, 2), left, neck + (-6, -2), neck + (0, 2), neck + (6, -2), right, right + (4, 2)]
+    outline = [
+        left + (-4, 14),
+        left + (-4, 2),
+        left,
+        neck + (-6, -2),
+        neck + (0, 2),
+        neck + (6, -2),
+        right,
+        right + (4, 2),
+    ]
     _polygon(canvas, np.array([*outline, right + (4, 14)]), identity.clothes)
     _dot(canvas, neck + (0, 5.5), 1.9, BROOCH)
 

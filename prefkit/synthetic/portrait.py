@@ -34,6 +34,9 @@ class Faults:
     skeleton_shift: tuple[float, float] = (0.0, 0.0)
 
 
+NO_FAULTS = Faults()
+
+
 @dataclass(frozen=True)
 class Portrait:
     """A clip of T frames at 25 fps, 64 × 64 pixels, and the truth about it.
@@ -70,7 +73,7 @@ class Portrait:
 
 
 def make_portrait(
-    seed: int, *, identity: int | None = None, num_frames: int = 25, faults: Faults = Faults()
+    seed: int, *, identity: int | None = None, num_frames: int = 25, faults: Faults = NO_FAULTS
 ) -> Portrait:
     """Makes the portrait of this seed, always the same; `identity` defaults to the seed.
 

@@ -16,7 +16,13 @@ VOWELS = {
     "u": (0.40, 0.66, (300, 870, 2240)),
 }
 # consonant -> (aperture, loudness of the voice, loudness of the noise)
-CONSONANTS = {"m": (0.0, 0.25, 0.0), "b": (0.0, 0.02, 0.0), "p": (0.0, 0.0, 0.05), "d": (0.22, 0.10, 0.05), "s": (0.15, 0.0, 0.30)}
+CONSONANTS = {
+    "m": (0.0, 0.25, 0.0),
+    "b": (0.0, 0.02, 0.0),
+    "p": (0.0, 0.0, 0.05),
+    "d": (0.22, 0.10, 0.05),
+    "s": (0.15, 0.0, 0.30),
+}
 VISEMES = ("silence", *CONSONANTS, *VOWELS)
 
 
@@ -85,7 +91,9 @@ def _babble(rng: np.random.Generator, steps: int) -> list[_Segment]:
         closed, voice, noise = CONSONANTS[consonant]
         segments.append(_Segment(consonant, int(rng.integers(14, 24)), closed, 0.5 + width / 2, voice, noise, formants))
         stress = rng.uniform(0.75, 1.0)
-        segments.append(_Segment(vowel, int(rng.integers(20, 46)), aperture * stress, width, 0.85 * stress, 0.0, formants))
+        segments.append(
+            _Segment(vowel, int(rng.integers(20, 46)), aperture * stress, width, 0.85 * stress, 0.0, formants)
+        )
     return segments
 
 

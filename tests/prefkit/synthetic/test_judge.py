@@ -3,10 +3,10 @@
 import numpy as np
 
 from prefkit.synthetic.judge import judge_landmarks
-from prefkit.synthetic.portrait import Faults, make_portrait
+from prefkit.synthetic.portrait import NO_FAULTS, Faults, make_portrait
 
 
-def qualities(seed, faults=Faults(), shift=0):
+def qualities(seed, faults=NO_FAULTS, shift=0):
     """Of a clip with faults, judged by landmarks that are seen perfectly against the faultless truth."""
     true, shown = make_portrait(seed), make_portrait(seed, faults=faults)
     truth = {"aperture": true.aperture, "landmarks": true.landmarks}

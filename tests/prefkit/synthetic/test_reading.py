@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from prefkit.synthetic.portrait import Faults, make_portrait
+from prefkit.synthetic.portrait import NO_FAULTS, Faults, make_portrait
 from prefkit.synthetic.reading import count_blinks, head_motion, keypoint_error, lip_sync, read_truth
 
 
-def read(seed, faults=Faults()):
+def read(seed, faults=NO_FAULTS):
     portrait = make_portrait(seed, faults=faults)
     return portrait, read_truth(portrait.frames, portrait.keypoints)
 

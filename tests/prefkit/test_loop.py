@@ -1,0 +1,98 @@
+"""The whole loop, small: every stage's real code, twice."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from prefkit.loop import DEMO, run_loop
+from prefkit.pairs import load_pairs
+from prefkit.tables import TABLES
+from prefkit.votes.store import VoteStore
+from prefkit.workspace import Workspace
+
+SMALL = replace(
+    DEMO, train=6, test=2, evaluate=3, candidates=3, comparisons=2, votes=2, annotators=3,
+    training={**DEMO.training, "max_steps": 3, "draws": 2, "eval_steps": 3, "save_steps": 3, "logging_steps": 1},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("loop") / "w"
+    return root, run_loop(root, SMALL, seed=3)
+
+
+def tables(root):
+    """All rows of all tables, without times."""
+    workspace = Workspace.open(root)
+    found = {table.name: workspace.read(table) for table in TABLES}
+    found["votes"] = VoteStore.in_workspace(workspace).votes().drop(columns=["created_at"])
+    return {name: frame.sort_values(list(frame.columns[:3])).reset_index(drop=True) for name, frame in found.items()}
+
+
+def files(root):
+    return {
+        path.relative_to(root): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for path in root.rglob("*")
+        if path.is_file() and not path.name.startswith(("votes.sqlite", "evaluation-", "report"))
+    }
+
+
+def test_it_ends_with_a_report_that_says_what_it_is(finished):
+    _, report = finished
+    page = report.read_text()
+    assert "simulated" in page and "synthetic" in page
+    assert page.count("data:video/mp4;base64") >= 2
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+def test_every_stage_left_its_rows(finished):
+    root, _ = finished
+    found = tables(root)
+    assert {name: len(frame) for name, frame in found.items() if name != "scores"} == {
+        "conditions": 11,
+        "candidates": 8 * 3 + 3 * 2,
+        "comparisons": 16,
+        "votes": 16 * 2 * 3,
+    }
+    assert set(found["votes"]["source"]) == {"simulated"}
+    assert found["candidates"]["error"].isna().all()
+    assert {"sync_c", "av_corr0", "dynamic_degree"} <= set(found["scores"].dropna(subset=["value"])["metric"])
+
+
+def test_the_dataset_opens_and_names_its_source(finished):
+    root, _ = finished
+    pairs = load_pairs(root / "pairs")
+    assert set(pairs["train"]["source"]) == {"simulated"}
+    assert set(pairs["train"]["identity"]).isdisjoint(pairs["test"]["identity"])
+
+
+def test_the_run_and_the_evaluation_are_on_record(finished):
+    root, _ = finished
+    run = json.loads((root / "runs/dpo/run.json").read_text())
+    assert run["finished"] and run["counts"]["train_pairs"] > 0
+    results = json.loads((root / "reports/evaluation-dpo.json").read_text())["results"]
+    (sync,) = (row for row in results if row["metric"] == "true_lip_sync")
+    assert sync["num_conditions"] == 3 and 0 <= sync["win_rate"] <= 1
+
+
+def test_a_second_run_does_no_work_twice(finished):
+    root, _ = finished
+    before = files(root)
+    run_loop(root, SMALL, seed=3)
+    assert files(root) == before
+
+
+def test_the_same_seed_gives_the_same_tables(finished, tmp_path):
+    root, _ = finished
+    again = tmp_path / "again"
+    run_loop(again, SMALL, seed=3)
+    first, second = tables(root), tables(again)
+    for name in first:
+        pd.testing.assert_frame_equal(first[name], second[name])
+    for split in ("train", "test"):
+        name = f"pairs/pairs/{split}.parquet"
+        assert (root / name).read_bytes() == (again / name).read_bytes()
