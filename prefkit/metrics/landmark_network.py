@@ -106,7 +106,7 @@ def predict_landmarks(frames: np.ndarray, network: LandmarkNetwork, batch_size: 
     size = network.config.frame_size
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (size, size, 3):
         raise PrefkitError(
-            f"the landmark network got frames {frames.dtype} {list(frames.shape)} and reads uint8 [T, {size}, {size}, 3]"
+            f"the landmark network got {frames.dtype} {list(frames.shape)} and reads uint8 [T, {size}, {size}, 3]"
         )
     found = [
         network(as_input(torch.from_numpy(batch))) for batch in np.array_split(frames, -(-len(frames) // batch_size))

@@ -1,1 +1,1 @@
-"""Trains the two small networks for synthetic portraits that ship with prefkit: `python -m prefkit.metrics.training`."""
+"""`python -m prefkit.metrics.training` trains the two small networks for synthetic portraits."""

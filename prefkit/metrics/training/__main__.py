@@ -21,15 +21,16 @@ TITLES = {
 }
 CARD = """# {title}
 
-Reads {reads}. It was trained on nothing but the portraits that `prefkit.synthetic` draws, blurred, recoloured and
-compressed. **It says nothing about real faces**: metrics use it only for conditions with known synthetic truth.
+Reads {reads}.
+It was trained on nothing but the portraits that `prefkit.synthetic` draws, blurred, recoloured and compressed.
+**It says nothing about real faces**: metrics use it only for conditions with known synthetic truth.
 
 | | |
 |---|---|
 | command | `{command}` |
 | portraits | {clips} clips of 50 frames, seeds from {first_seed} |
 | steps | {steps} |
-| seconds | {seconds:.0f} for training, {drawing:.0f} for drawing the portraits (0: they were kept from before) |
+| seconds | {seconds:.0f} for training, {drawing:.0f} for drawing the portraits or reading those kept from before |
 | machine | {machine}, {threads} thread(s), torch {torch} |
 | parameters | {parameters:,} |
 | loss | {first_loss:.3f} at the start, {last_loss:.3f} over the last tenth ({loss_name}) |
@@ -59,7 +60,7 @@ def main() -> None:
     drawn = (TRAINING_SEEDS, options.clips)
     clips = cached_clips(options.keep, *drawn) if options.keep else make_clips(*drawn)
     held_out = make_clips(HELD_OUT_SEEDS, options.held_out)
-    autoencoder = fit_autoencoder(clips.frames[:100])
+    autoencoder = fit_autoencoder(clips.frames[:40])
     training = time.perf_counter()
     if options.network == "landmarks":
         from prefkit.metrics.training.landmarks import evaluate_landmark_network, train_landmark_network

@@ -17,6 +17,7 @@ NUM_FRAMES = 50  # two seconds
 TRAINING_SEEDS = 10_000_000  # upward; nothing else draws portraits there
 HELD_OUT_SEEDS = 20_000_000
 COMPONENTS = 64
+REPORT_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def fit_autoencoder(frames: np.ndarray) -> PatchAutoencoder:
     autoencoder = PatchAutoencoder(latent_channels=COMPONENTS)
     # frames repeated at the end make 4k + 1
     padded = np.concatenate([frames, frames[:, -1:].repeat(-(frames.shape[1] - 1) % 4, axis=1)], axis=1)
-    autoencoder.fit(to_pixels(padded))
+    pixels = to_pixels(padded)
+    autoencoder.fit([pixels], [torch.ones(len(pixels), (pixels.shape[2] - 1) // 4 + 1, 8, 8)])
     return autoencoder.eval()
 
 

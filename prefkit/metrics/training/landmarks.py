@@ -11,7 +11,7 @@ from prefkit.backbones.autoencoder import PatchAutoencoder
 from prefkit.metrics.audio_visual import energy_envelope, mouth_sound_lag
 from prefkit.metrics.landmark_network import LandmarkNetwork, as_input, predict_landmarks
 from prefkit.metrics.landmarks import count_blinks, eye_aspect_ratio, mouth_aperture
-from prefkit.metrics.training.clips import TrainingClips, degrade
+from prefkit.metrics.training.clips import REPORT_EVERY, TrainingClips, degrade
 from prefkit.progress import track
 
 CLIPS_PER_BATCH = 4
@@ -40,6 +40,8 @@ def train_landmark_network(
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
+        if len(losses) % REPORT_EVERY == 0:
+            print(f"step {len(losses)}: loss {np.mean(losses[-REPORT_EVERY:]):.3f}", flush=True)
     return network.eval(), losses
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from prefkit.backbones.autoencoder import PatchAutoencoder
+from prefkit.metrics.loaded_networks import MOUTH_LEFT, MOUTH_SIZE, MOUTH_TOP, mouth_region
 from prefkit.metrics.sync_distances import Mode
 from prefkit.metrics.syncnet import (
     COLUMNS_PER_FRAME,
@@ -25,8 +26,7 @@ from prefkit.metrics.syncnet import (
     mfcc_columns,
     sync_scores,
 )
-from prefkit.metrics.loaded_networks import MOUTH_LEFT, MOUTH_SIZE, MOUTH_TOP, mouth_region
-from prefkit.metrics.training.clips import TrainingClips, degrade
+from prefkit.metrics.training.clips import REPORT_EVERY, TrainingClips, degrade
 from prefkit.progress import track
 
 CONFIG = SyncNetConfig(
@@ -65,6 +65,8 @@ def train_lipsync_network(
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
+        if len(losses) % REPORT_EVERY == 0:
+            print(f"step {len(losses)}: loss {np.mean(losses[-REPORT_EVERY:]):.3f}", flush=True)
     return network.eval(), losses
 
 
