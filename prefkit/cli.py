@@ -112,13 +112,16 @@ def sample(
     seed: Seed = 0,
 ) -> None:
     """Generate candidates with the tiny model; does only what is missing."""
+    from prefkit.backbones.contract import Backbone
     from prefkit.backbones.tiny import TinyBackbone
     from prefkit.sampling import sample_candidates
     from prefkit.workspace import Workspace
 
     opened = Workspace.open(workspace)
-    backbone, adapter_hash = TinyBackbone.from_pretrained(), None
-    if run is not None:
+    if run is None:
+        backbone: Backbone = TinyBackbone.from_pretrained()
+        adapter_hash = None
+    else:
         from prefkit.loop import tuned_backbone
 
         backbone, adapter_hash = tuned_backbone(opened, run)

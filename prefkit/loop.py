@@ -142,7 +142,7 @@ def evaluate(
     """
     base = TinyBackbone.from_pretrained()
     tuned, adapter_hash = tuned_backbone(workspace, run)
-    options = {"per_condition": per_condition, "split": HELD_OUT, "seed": seed + 1}
+    options: dict[str, Any] = {"per_condition": per_condition, "split": HELD_OUT, "seed": seed + 1}
     sample_candidates(workspace, base, **options)
     sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
     score_candidates(workspace, workers=workers)

@@ -79,7 +79,7 @@ def pretrain(folder: Path, recipe: Recipe, workers: int) -> Progress:
     model = build_model(data["latents"].shape[1])
     backbone = TinyBackbone(model, PatchAutoencoder.from_pretrained(folder / "autoencoder"))
     model.train()
-    average = torch.optim.swa_utils.AveragedModel(
+    average: Any = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
     )
     optimiser = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)

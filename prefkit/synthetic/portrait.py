@@ -87,8 +87,8 @@ def make_portrait(
     speech = make_speech(rng, num_frames / FPS + 2 * MARGIN, person.pitch, person.vocal_tract)
     at = ((np.arange(num_frames) + 0.5) / FPS + MARGIN) * CONTROL_RATE
     grid = np.arange(len(speech.aperture))
-    curves = (np.interp(at, grid, curve) for curve in (speech.aperture, speech.width, speech.loudness))
-    truth = perform(rng, *curves, fps=FPS)
+    aperture, width, loudness = (np.interp(at, grid, c) for c in (speech.aperture, speech.width, speech.loudness))
+    truth = perform(rng, aperture, width, loudness, FPS)
     shown = _with_faults(truth, faults, np.random.default_rng([13, seed]))
     face, body = landmarks(person, shown), keypoints(person, shown)
     driving = body + np.array([*faults.skeleton_shift, 0], np.float32)
