@@ -117,16 +117,22 @@ def read_clip(path: str | Path) -> Clip:
         MediaError: there is no such file, it is not a video, it has no frames or cannot be read to its end.
     """
     path = Path(path)
-    frames, times = [], []
+    times: list[float] = []
+    frames = np.empty((0, 0, 0, 3), np.uint8)
     for frame, seconds in iter_frames(path):
-        frames.append(frame)
+        if not times:
+            # room for all at once: a list of frames and their stack would take twice the memory
+            frames = np.empty((max(1, _declared_frames(path)), *frame.shape), np.uint8)
+        if frame.shape != frames.shape[1:]:
+            raise MediaError(f"{path} changes its frame size half-way; convert it to one size first")
+        if len(times) == len(frames):
+            frames = np.concatenate([frames, np.empty_like(frames)])
+        frames[len(times)] = frame
         times.append(seconds)
-    if not frames:
+    if not times:
         raise MediaError(f"{path} has no frames; expected a video with at least one")
-    if len({frame.shape for frame in frames}) > 1:
-        raise MediaError(f"{path} changes its frame size half-way; convert it to one size first")
     timestamps = np.asarray(times, np.float64)
-    return Clip(np.stack(frames), _average_fps(path, timestamps), timestamps)
+    return Clip(frames[: len(times)], _average_fps(path, timestamps), timestamps)
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -325,6 +331,12 @@ def _to_rgb(frame: Any) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
+def _declared_frames(path: Path) -> int:
+    """How many frames the container says there are; 0 where it does not say."""
+    with _open(path) as container:
+        return int(container.streams.video[0].frames)
+
+
 def _average_fps(path: Path, timestamps: np.ndarray) -> float:
     with _open(path) as container:
         rate = container.streams.video[0].average_rate
@@ -409,9 +421,9 @@ def _add_video(container: Any, width: int, height: int, fps: float, crf: float) 
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     context = stream.codec_context
     context.time_base = 1 / rate
-    # one thread and no B-frames: bytes do not depend on the machine's cores, and the first frame is at zero in
-    # every player; a key frame twice a second lets the annotation page seek
-    context.thread_count = 1
+    # a fixed number of threads: bytes do not depend on the machine's cores; no B-frames: the first frame is at zero
+    # in every player; a key frame twice a second lets the annotation page seek
+    context.thread_count = 4 if width * height > 256 * 256 else 1
     context.options = {
         "crf": str(crf),
         "preset": "medium",
