@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -238,12 +239,15 @@ def _prepare_weights(backbone: Backbone, args: DiffusionDPOConfig) -> Denoiser |
 
 @contextlib.contextmanager
 def _adapter_off(backbone: Backbone) -> Iterator[None]:
-    model: Any = backbone.model
-    model.disable_adapters()
+    # the model's own disable_adapters() reads PEFT's version from disk at every call
+    layers = [module for module in backbone.model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
     try:
         yield
     finally:
-        model.enable_adapters()
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 class StopOnSignal(transformers.TrainerCallback):
