@@ -203,6 +203,7 @@ class AnnotationPage {
 
   async save() {
     if (this.busy) return;
+    if (this.readyAt === null) return this.say("hint", "There is nothing to judge yet: both clips must play.");
     if (!this.complete) return this.say("hint", "Answer all three questions first.");
     this.given.set(this.task.comparison_id, { ...this.answers });
     await this.post(this.answers, null);
@@ -277,10 +278,11 @@ class AnnotationPage {
   async loadClips(task) {
     try {
       await this.player.load(task.clips, task.sounds, task.fps);
-    } catch (side) {
-      if (side.name === "AbortError") return;
-      this.find(`figure[data-side="${side}"] .broken`).hidden = false;
+    } catch (problem) {
+      if (problem.name === "AbortError") return;
       this.root.dataset.state = "broken";
+      if (problem in this.player.videos) this.find(`figure[data-side="${problem}"] .broken`).hidden = false;
+      else this.say("error", "The sound of this pair did not arrive. Reload the page.");
       return;
     }
     this.readyAt = performance.now();

@@ -64,15 +64,15 @@ def show_player(annotator: str) -> None:
     )
 
 
-wanted = st.query_params.get("annotator")
-st.set_page_config(page_title="prefkit – compare clips", layout="centered" if wanted is None else "wide")
 guidelines = read_guidelines()
+wanted = st.query_params.get("annotator")
+known = complaint = None
 try:
-    known = check_pseudonym(wanted) if wanted is not None else None
-    complaint = None
+    known = None if wanted is None else check_pseudonym(wanted)
 except PrefkitError as error:
-    known, complaint = None, str(error)
-if known is None:
-    ask_name(complaint)
-else:
+    complaint = str(error)
+st.set_page_config(page_title="prefkit – compare clips", layout="wide" if known else "centered")
+if known:
     show_player(known)
+else:
+    ask_name(complaint)

@@ -41,14 +41,17 @@ class Comparisons:
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
-        self.candidates = workspace.read(CANDIDATES).set_index("candidate_id")
-        playable = self.candidates.index[self.candidates["clip"].notna()]
+        candidates = workspace.read(CANDIDATES)
+        candidates = candidates[candidates["clip"].notna()]
+        self._clips: dict[str, str] = dict(zip(candidates["candidate_id"], candidates["clip"], strict=True))
+        self._fps: dict[str, float] = dict(zip(candidates["candidate_id"], candidates["fps"], strict=True))
         rows = workspace.read(COMPARISONS)
-        self.rows = rows[rows["candidate_a"].isin(playable) & rows["candidate_b"].isin(playable)]
+        self.rows = rows[rows["candidate_a"].isin(self._clips) & rows["candidate_b"].isin(self._clips)]
         if self.rows.empty:
             raise PrefkitError(f"{workspace.root} has nothing to annotate; make comparisons with 'prefkit compare'")
         self._by_id = self.rows.set_index("comparison_id")
-        self._truth = workspace.read(CONDITIONS).set_index("condition_id")["truth"]
+        conditions = workspace.read(CONDITIONS)
+        self._synthetic = set(conditions.loc[conditions["truth"].notna(), "condition_id"])
 
     def describe(self, assignment: Assignment) -> dict[str, Any]:
         """What the page needs to show a comparison; nothing tells which model made a clip."""
@@ -60,16 +63,14 @@ class Comparisons:
             "left": assignment.left,
             "clips": {"left": f"{PREFIX}/clips/{left}", "right": f"{PREFIX}/clips/{right}"},
             "sounds": {"left": f"{PREFIX}/sounds/{left}", "right": f"{PREFIX}/sounds/{right}"},
-            "fps": float(self.candidates.loc[left, "fps"]),
-            "synthetic": bool(self._truth.notna().get(row["condition_id"], False)),
+            "fps": self._fps[left],
+            "synthetic": row["condition_id"] in self._synthetic,
         }
 
     def clip(self, candidate_id: str) -> Path | None:
         """The clip's file, or None where there is no such candidate."""
-        if candidate_id not in self.candidates.index:
-            return None
-        path = self.candidates.loc[candidate_id, "clip"]
-        file = self.workspace.path(path) if isinstance(path, str) else None
+        path = self._clips.get(candidate_id)
+        file = self.workspace.path(path) if path is not None else None
         return file if file is not None and file.is_file() else None
 
 

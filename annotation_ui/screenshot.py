@@ -84,7 +84,7 @@ def screenshot(workspace_path: str | Path, path: str | Path, *, annotator: str =
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with running_server(workspace_path) as (url, _), browser_page() as page:
         page.goto(f"{url}/?annotator={annotator}")
-        page.locator(".pk[data-state=ready]").wait_for(timeout=60_000)
+        page.locator(".pk[data-state=ready]").wait_for(timeout=120_000)
         for key in (" ", "ArrowRight", "1", "2"):
             page.keyboard.press(key)
         page.locator('fieldset[data-criterion="overall"].active').wait_for()

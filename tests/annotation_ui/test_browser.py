@@ -11,11 +11,11 @@ from prefkit.votes.store import VoteStore
 pytest.importorskip("playwright", reason="the browser tests need Playwright: pip install 'prefkit[dev]'")
 pytestmark = [
     pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium; get it with 'apt-get install chromium'"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
-PATIENCE = 60_000  # milliseconds; machines that run tests can be slow
+PATIENCE = 120_000  # milliseconds; machines that run tests can be slow
 ONE_FRAME = 0.040  # seconds, at 25 fps
 KEY_OF = {"left": "1", "tie": "2", "right": "3", "both_bad": "4"}
 
@@ -30,10 +30,10 @@ def url(workspace):
 def page():
     with browser_page() as opened:
         opened.set_default_timeout(PATIENCE)
-        opened.crashes = []
-        opened.on("pageerror", opened.crashes.append)
+        crashes = []
+        opened.on("pageerror", lambda error: crashes.append(error))
         yield opened
-        assert opened.crashes == []
+        assert crashes == []
 
 
 def keep_picture(page, name):
@@ -42,7 +42,7 @@ def keep_picture(page, name):
 
 
 def open_pair(page, url, annotator):
-    page.goto(f"{url}/?annotator={annotator}")
+    page.goto(f"{url}/?annotator={annotator}", wait_until="commit")
     return wait_for_pair(page)
 
 
