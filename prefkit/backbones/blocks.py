@@ -3,6 +3,8 @@
 Names of parameters are diffusers'. Source: Hallo4, arXiv 2505.23525; VACE, arXiv 2503.07598.
 """
 
+from typing import Any
+
 import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.normalization import FP32LayerNorm
@@ -14,7 +16,7 @@ from torch import nn
 class PortraitAttnProcessor(WanAttnProcessor):
     """Wan's attention with the rotation as one complex product: a fifth of the time of slicing on a CPU."""
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # the rotation has another form
         self,
         attn: WanAttention,
         hidden_states: torch.Tensor,
@@ -48,7 +50,7 @@ class PortraitWanTransformerBlock(WanTransformerBlock):
         self.condition_attn = _cross_attention(dim, num_heads, eps)
         _use_portrait_attention(self)
 
-    def forward(
+    def forward(  # type: ignore[override]  # a block of another signature, called here alone
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
@@ -109,7 +111,7 @@ class PortraitWanVACETransformerBlock(WanVACETransformerBlock):
         )
         _use_portrait_attention(self)
 
-    def forward(
+    def forward(  # type: ignore[override]  # a block of another signature, called here alone
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
@@ -125,7 +127,7 @@ class PortraitWanVACETransformerBlock(WanVACETransformerBlock):
         x = _add_gated(x, self.attn1(modulate(self.norm1, x, scale, shift), None, None, rotary_emb), gate)
         x = _attend_to_text(self, x, encoder_hidden_states)
         x = _add_gated(x, self.ffn(modulate(self.norm3, x, ffn_scale, ffn_shift)), ffn_gate)
-        return self.proj_out(x), x
+        return self.proj_out(x), x  # type: ignore[misc]  # None in diffusers' blocks without a hint
 
 
 def _cross_attention(dim: int, num_heads: int, eps: float) -> WanAttention:
@@ -141,9 +143,10 @@ def _cross_attention(dim: int, num_heads: int, eps: float) -> WanAttention:
 
 
 def _use_portrait_attention(block: nn.Module) -> None:
+    processor: Any = PortraitAttnProcessor()  # diffusers types processors as a closed union of its own
     for module in block.modules():
         if isinstance(module, WanAttention):
-            module.set_processor(PortraitAttnProcessor())
+            module.set_processor(processor)
 
 
 def _attend_to_text(block: nn.Module, x: torch.Tensor, text: torch.Tensor) -> torch.Tensor:

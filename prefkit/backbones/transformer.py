@@ -26,7 +26,9 @@ from prefkit.backbones.blocks import PortraitWanTransformerBlock, PortraitWanVAC
 from prefkit.backbones.tmm import AudioProjection, SkeletonProjection, prepend_reference_frame
 
 
-class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin, AttentionMixin):
+class PortraitWanTransformer3DModel(  # type: ignore[misc]  # two of diffusers' bases type config_name differently
+    ModelMixin, ConfigMixin, PeftAdapterMixin, CacheMixin, AttentionMixin
+):
     """Denoises a portrait clip that follows a skeleton and speech. Defaults are Hallo4's released size.
 
     Latents have one clean reference latent in front of the video's k + 1 (`hidden_states` [B, C, k + 2, H, W]);
@@ -34,7 +36,7 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
     """
 
     _supports_gradient_checkpointing = True
-    _skip_layerwise_casting_patterns = [
+    _skip_layerwise_casting_patterns: Any = [
         "patch_embedding",
         "vace_patch_embedding",
         "condition_embedder",
@@ -42,8 +44,8 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         "audio_proj",
         "norm",
     ]
-    _no_split_modules = ["PortraitWanTransformerBlock", "PortraitWanVACETransformerBlock"]
-    _keep_in_fp32_modules = [
+    _no_split_modules: Any = ["PortraitWanTransformerBlock", "PortraitWanVACETransformerBlock"]
+    _keep_in_fp32_modules: Any = [
         "rope",
         "time_embedder",
         "scale_shift_table",
@@ -53,7 +55,7 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         "audio_norm",
         "condition_norm",
     ]
-    _repeated_blocks = ["PortraitWanTransformerBlock", "PortraitWanVACETransformerBlock"]
+    _repeated_blocks: Any = ["PortraitWanTransformerBlock", "PortraitWanVACETransformerBlock"]
 
     @register_to_config
     def __init__(
@@ -110,13 +112,14 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         dim = num_attention_heads * attention_head_dim
         _check_sizes(patch_size, attention_head_dim, num_layers, vace_layers)
 
-        self.rope = WanRotaryPosEmbed(attention_head_dim, tuple(patch_size), rope_max_seq_len)
+        _, patch_height, patch_width = patch_size
+        self.rope = WanRotaryPosEmbed(attention_head_dim, (1, patch_height, patch_width), rope_max_seq_len)
         self.patch_embedding = nn.Conv3d(in_channels, dim, kernel_size=patch_size, stride=patch_size)
         self.vace_patch_embedding = nn.Conv3d(vace_in_channels, dim, kernel_size=patch_size, stride=patch_size)
         self.condition_embedder = WanTimeTextImageEmbedding(
             dim=dim, time_freq_dim=freq_dim, time_proj_dim=dim * 6, text_embed_dim=text_dim
         )
-        self.skeleton_proj = SkeletonProjection(skeleton_channels, dim, temporal_factor, tuple(patch_size[1:]))
+        self.skeleton_proj = SkeletonProjection(skeleton_channels, dim, temporal_factor, (patch_height, patch_width))
         self.audio_proj = AudioProjection(
             audio_window, audio_blocks, audio_channels, audio_hidden_dim, audio_context_tokens, dim, temporal_factor
         )
@@ -215,7 +218,7 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         x = self.patch_embedding(latents).flatten(2).transpose(1, 2).contiguous()
         control = self.vace_patch_embedding(control).flatten(2).transpose(1, 2)
         hints = {}
-        for layer, block, scale in zip(self.config.vace_layers, self.vace_blocks, scales, strict=True):
+        for layer, block, scale in zip(self.config["vace_layers"], self.vace_blocks, scales, strict=True):
             hint, control = self._run(block, x, text, control, modulation, rotary_emb)
             hints[layer] = hint * scale
         for layer, block in enumerate(self.blocks):
@@ -225,15 +228,16 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
 
         shift, scale = (self.scale_shift_table.float() + temb.unsqueeze(1).float()).chunk(2, dim=1)
         patches = self.proj_out(modulate(self.norm_out, x, scale, shift))
-        return _unpatchify(patches, latents.shape[2:], self.config.patch_size)
+        return _unpatchify(patches, latents.shape[2:], self.config["patch_size"])
 
     def _run(self, block: nn.Module, *inputs: Any) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return self._gradient_checkpointing_func(block, *inputs)  # takes positional arguments only
+            checkpoint: Any = self._gradient_checkpointing_func
+            return checkpoint(block, *inputs)  # takes positional arguments only
         return block(*inputs)
 
     def _hint_scales(self, control: torch.Tensor, scale: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-        wanted = len(self.config.vace_layers)
+        wanted = len(self.config["vace_layers"])
         if scale is None:
             return control.new_ones(wanted).unbind()
         if len(scale) != wanted:
@@ -250,22 +254,24 @@ class PortraitWanTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin, C
         audio: torch.Tensor,
     ) -> None:
         config = self.config
-        _, p_h, p_w = config.patch_size
+        _, p_h, p_w = config["patch_size"]
         if latents.ndim != 5 or latents.shape[2] < 2 or latents.shape[3] % p_h or latents.shape[4] % p_w:
             raise ValueError(
-                f"Found latents of shape {tuple(latents.shape)}, expected [B, {config.in_channels}, F, H, W] with a "
+                f"Found latents of shape {tuple(latents.shape)}, expected [B, {config['in_channels']}, F, H, W] with a "
                 f"reference and at least one video latent (F ≥ 2), H a multiple of {p_h} and W of {p_w}."
             )
         batch, _, frames, height, width = latents.shape
-        video_frames = config.temporal_factor * (frames - 2) + 1
+        video_frames = config["temporal_factor"] * (frames - 2) + 1
         text_length = text.shape[1] if text.ndim == 3 else "L"
         why = f"for latents {tuple(latents.shape)} (1 reference and {frames - 1} video latents: {video_frames} frames)"
-        _check_shape("latents", latents, (batch, config.in_channels, frames, height, width), "by the configuration")
+        _check_shape("latents", latents, (batch, config["in_channels"], frames, height, width), "by the configuration")
         _check_shape("timesteps", timestep, (batch,), why)
-        _check_shape("text", text, (batch, text_length, config.text_dim), why)
-        _check_shape("control latents", control, (batch, config.vace_in_channels, frames, height, width), why)
-        _check_shape("skeleton latents", skeleton, (batch, config.skeleton_channels, video_frames, height, width), why)
-        features = (config.audio_window, config.audio_blocks, config.audio_channels)
+        _check_shape("text", text, (batch, text_length, config["text_dim"]), why)
+        _check_shape("control latents", control, (batch, config["vace_in_channels"], frames, height, width), why)
+        _check_shape(
+            "skeleton latents", skeleton, (batch, config["skeleton_channels"], video_frames, height, width), why
+        )
+        features = (config["audio_window"], config["audio_blocks"], config["audio_channels"])
         _check_shape("audio features", audio, (batch, video_frames, *features), why)
 
 
