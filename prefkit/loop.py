@@ -40,6 +40,8 @@ HELD_OUT = "evaluate"
 # the measure's standard deviation over clips of the base model.
 MARGINS = {"true_head_motion": 0.05, "true_mouth_range": 2.0, "true_blink_rate": 0.3}
 
+Row = dict[str, Any]
+
 # What suits the tiny model on a CPU.
 TRAINING: dict[str, Any] = {
     "max_steps": 150,
@@ -146,8 +148,8 @@ def evaluate(
     sample_candidates(workspace, base, **options)
     sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
     score_candidates(workspace, workers=workers)
-    clips = {"base": held_out_clips(workspace, None), "tuned": held_out_clips(workspace, adapter_hash)}
-    scores = {name: all_scores(workspace, rows) for name, rows in clips.items()}
+    base_clips, tuned_clips = _with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, adapter_hash))
+    scores = {"base": all_scores(workspace, base_clips), "tuned": all_scores(workspace, tuned_clips)}
     synthetic = bool(scores["base"]["metric"].isin(list(DIRECTIONS)).any())
     directions = (DIRECTIONS if synthetic else {}) | {name: metric.direction for name, metric in METRICS.items()}
     result = {
@@ -165,7 +167,7 @@ def evaluate(
     return result
 
 
-def held_out_clips(workspace: Workspace, adapter_hash: str | None) -> list[dict[str, Any]]:
+def held_out_clips(workspace: Workspace, adapter_hash: str | None) -> list[Row]:
     """Candidates of held-out conditions by one model."""
     held_out = {row["condition_id"] for row in workspace.rows(CONDITIONS) if row["split"] == HELD_OUT}
     return [
@@ -173,6 +175,13 @@ def held_out_clips(workspace: Workspace, adapter_hash: str | None) -> list[dict[
         for row in workspace.rows(CANDIDATES)
         if row["condition_id"] in held_out and row["adapter_hash"] == adapter_hash and row["error"] is None
     ]
+
+
+def _with_a_partner(first: list[Row], second: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The clips whose condition and seed the other model has too, both in the same order."""
+    others = {(row["condition_id"], row["seed"]): row for row in second}
+    shared = [row for row in first if (row["condition_id"], row["seed"]) in others]
+    return shared, [others[row["condition_id"], row["seed"]] for row in shared]
 
 
 def all_scores(workspace: Workspace, candidates: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -253,19 +262,15 @@ def _evaluation(result: Mapping[str, Any]) -> Evaluation:
 
 def _clip_rows(workspace: Workspace, result: Mapping[str, Any], count: int) -> list[ClipRow]:
     """Clips of base and tuned model, spread over the conditions in order: no picking."""
-    base = {(row["condition_id"], row["seed"]): row for row in held_out_clips(workspace, None)}
-    tuned = {(row["condition_id"], row["seed"]): row for row in held_out_clips(workspace, result["adapter_hash"])}
-    shared = [key for key in base if key in tuned]
+    base, tuned = _with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, result["adapter_hash"]))
+    both = list(zip(base, tuned, strict=True))
     return [
         ClipRow(
-            title=f"Condition {key[0]}",
-            clips={
-                "base": workspace.path(base[key]["clip"]),
-                "tuned": workspace.path(tuned[key]["clip"]),
-            },
-            remark=f"seed {key[1]}",
+            title=f"Condition {first['condition_id']}",
+            clips={"base": workspace.path(first["clip"]), "tuned": workspace.path(second["clip"])},
+            remark=f"seed {first['seed']}",
         )
-        for key in shared[:: max(1, len(shared) // count)][:count]
+        for first, second in both[:: max(1, len(both) // count)][:count]
     ]
 
 
