@@ -327,7 +327,7 @@ def _prepare(store: VoteStore, where: str | Path) -> None:
         found = connection.scalar(sa.select(schema_version.c.version))
     if found is None or found > SCHEMA_VERSION:
         raise PrefkitError(
-            f"the vote store {where} has schema version {found}, this prefkit knows up to {SCHEMA_VERSION}; upgrade prefkit"
+            f"the vote store {where} has schema version {found}, this prefkit reads up to {SCHEMA_VERSION}; upgrade it"
         )
 
 
