@@ -166,7 +166,9 @@ def _store(workspace: Workspace, backbone: Backbone, row: Row, latents: torch.Te
     sound = read_audio(audio)[: round(len(frames) / backbone.fps * 16_000)]
     write_clip(workspace.path(clip), frames, backbone.fps, sound)
     with atomic_write(workspace.path(kept)) as temporary:
-        save_file({"latents": latents.cpu().contiguous()}, temporary)
+        # the trainer encodes the clip anew when its backbone is another
+        metadata = {"weights_hash": backbone.weights_hash}
+        save_file({"latents": latents.cpu().contiguous()}, temporary, metadata)
     return row | {
         "clip": clip,
         "latents": kept,
