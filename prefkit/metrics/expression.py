@@ -102,7 +102,7 @@ def _metric(
 ) -> Metric:
     return Metric(
         name=name,
-        version="1",
+        version="2",  # of the shipped landmark weights too
         direction=direction,
         unit=unit,
         needs=("landmarks (synthetic portraits only)", *(("sound",) if sound else ())),
