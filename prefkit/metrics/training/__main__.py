@@ -11,7 +11,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prefkit.metrics.training.clips import HELD_OUT_SEEDS, TRAINING_SEEDS, cached_clips, fit_autoencoder, make_clips
+from prefkit.backbones.autoencoder import PatchAutoencoder
+from prefkit.metrics.landmark_network import LandmarkNetwork
+from prefkit.metrics.syncnet import SyncNet
+from prefkit.metrics.training.clips import (
+    HELD_OUT_SEEDS,
+    TRAINING_SEEDS,
+    TrainingClips,
+    cached_clips,
+    fit_autoencoder,
+    make_clips,
+)
+from prefkit.metrics.training.landmarks import evaluate_landmark_network, train_landmark_network
+from prefkit.metrics.training.lipsync import evaluate_lipsync_network, train_lipsync_network
 from prefkit.metrics.weights import SHIPPED, file_hash, save_weights
 from prefkit.workspace import atomic_write
 
@@ -62,28 +74,15 @@ def main() -> None:
     held_out = make_clips(HELD_OUT_SEEDS, options.held_out)
     autoencoder = fit_autoencoder(clips.frames[:40])
     training = time.perf_counter()
-    if options.network == "landmarks":
-        from prefkit.metrics.training.landmarks import evaluate_landmark_network, train_landmark_network
-
-        network, losses = train_landmark_network(clips, autoencoder, steps=options.steps, seed=options.seed)
-        figures = evaluate_landmark_network(network, held_out, autoencoder)
-        reads, loss_name = (
-            "68 landmarks (iBUG order) from 64 × 64 frames",
-            "L1 in pixels plus 0.3 of the squared error of openings and brow heights",
-        )
-    else:
-        from prefkit.metrics.training.lipsync import evaluate_lipsync_network, train_lipsync_network
-
-        network, losses = train_lipsync_network(clips, autoencoder, steps=options.steps, seed=options.seed)
-        figures = evaluate_lipsync_network(network, held_out, autoencoder)
-        reads = "how well lips follow the sound from the mouth region of 64 × 64 frames, in SyncNet's form"
-        loss_name = "InfoNCE over 24 windows of a clip; chance is 3.178"
+    train = _train_landmarks if options.network == "landmarks" else _train_lipsync
+    trained = train(clips, held_out, autoencoder, options.steps, options.seed)
+    network = trained.network
 
     folder = options.output or SHIPPED / options.network
     save_weights(folder / "model.safetensors", network.state_dict(), dataclasses.asdict(network.config))
     card = CARD.format(
         title=TITLES[options.network],
-        reads=reads,
+        reads=trained.reads,
         command="python -m prefkit.metrics.training " + shlex.join(sys.argv[1:]),
         clips=options.clips,
         first_seed=TRAINING_SEEDS,
@@ -94,17 +93,52 @@ def main() -> None:
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        first_loss=losses[0],
-        last_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
-        loss_name=loss_name,
+        first_loss=trained.losses[0],
+        last_loss=float(np.mean(trained.losses[-max(1, len(trained.losses) // 10) :])),
+        loss_name=trained.loss_name,
         hash=file_hash(folder / "model.safetensors"),
         held_out=options.held_out,
         held_out_seed=HELD_OUT_SEEDS,
-        figures="\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items()),
+        figures="\n".join(f"| {name} | {value:.3f} |" for name, value in trained.figures.items()),
     )
     with atomic_write(folder / "README.md") as temporary:
         temporary.write_text(card)
     print(card)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    network: LandmarkNetwork | SyncNet
+    losses: list[float]
+    figures: dict[str, float]
+    reads: str
+    loss_name: str
+
+
+def _train_landmarks(
+    clips: TrainingClips, held_out: TrainingClips, autoencoder: PatchAutoencoder, steps: int, seed: int
+) -> _Trained:
+    network, losses = train_landmark_network(clips, autoencoder, steps=steps, seed=seed)
+    return _Trained(
+        network,
+        losses,
+        evaluate_landmark_network(network, held_out, autoencoder),
+        reads="68 landmarks (iBUG order) from 64 × 64 frames",
+        loss_name="L1 in pixels plus 0.3 of the squared error of openings and brow heights",
+    )
+
+
+def _train_lipsync(
+    clips: TrainingClips, held_out: TrainingClips, autoencoder: PatchAutoencoder, steps: int, seed: int
+) -> _Trained:
+    network, losses = train_lipsync_network(clips, autoencoder, steps=steps, seed=seed)
+    return _Trained(
+        network,
+        losses,
+        evaluate_lipsync_network(network, held_out, autoencoder),
+        reads="how well lips follow the sound from the mouth region of 64 × 64 frames, in SyncNet's form",
+        loss_name="InfoNCE over 24 windows of a clip; chance is 3.178",
+    )
 
 
 if __name__ == "__main__":
