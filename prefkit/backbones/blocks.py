@@ -149,7 +149,7 @@ def _use_portrait_attention(block: nn.Module) -> None:
             module.set_processor(processor)
 
 
-def _attend_to_text(block: nn.Module, x: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+def _attend_to_text(block: Any, x: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
     # A single text token answers every question alike, so asking once is enough.
     questions = x[:, :1] if text.shape[1] == 1 else x
     return x + block.attn2(block.norm2(questions), text)

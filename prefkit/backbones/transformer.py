@@ -149,10 +149,9 @@ class PortraitWanTransformer3DModel(  # type: ignore[misc]  # two of diffusers' 
             for module in part.modules():
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=0.02)
-        joins = [block.proj_out for block in self.vace_blocks]
-        joins += [
-            attention.to_out[0] for block in self.blocks for attention in (block.audio_attn, block.condition_attn)
-        ]
+        blocks: Any = self.blocks
+        joins: list[Any] = [block.proj_out for block in self.vace_blocks]
+        joins += [attention.to_out[0] for block in blocks for attention in (block.audio_attn, block.condition_attn)]
         for module in (*joins, self.proj_out):
             nn.init.zeros_(module.weight)
 
