@@ -69,8 +69,10 @@ def keypoint_error(seen: np.ndarray, keypoints: np.ndarray) -> float:
 
 
 def head_motion(seen: np.ndarray) -> float:
-    """Mean speed of the head in pixels a frame, from the middle of the earrings; NaN if they are never
-    both seen in two frames running."""
+    """Mean speed of the head in pixels a frame, from the middle of the earrings.
+
+    NaN if they are never both seen in two frames running.
+    """
     speeds = np.linalg.norm(np.diff(seen[:, :2].mean(axis=1), axis=0), axis=1)
     seen_twice = speeds[~np.isnan(speeds)]
     return float(seen_twice.mean()) if len(seen_twice) else float("nan")
