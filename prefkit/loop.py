@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 # What suits the tiny model on a CPU.
 TRAINING: dict[str, Any] = {
-    "max_steps": 150,
+    "max_steps": 120,
     "beta": 500.0,
     "sft_weight": 20.0,
     "learning_rate": 2e-4,
@@ -54,8 +54,8 @@ TRAINING: dict[str, Any] = {
     "timestep_low": 200.0,
     "eval_pairs": 32,
     "logging_steps": 5,
-    "eval_steps": 50,
-    "save_steps": 50,
+    "eval_steps": 40,
+    "save_steps": 40,
 }
 
 
@@ -63,7 +63,7 @@ TRAINING: dict[str, Any] = {
 class LoopSize:
     """How much of everything a run of the whole loop makes."""
 
-    train: int = 80  # conditions
+    train: int = 64  # conditions
     test: int = 16  # conditions whose pairs are held out of training
     evaluate: int = 40  # conditions for base against tuned
     candidates: int = 4  # per condition
@@ -99,7 +99,7 @@ def prepare_pairs(workspace: Workspace, size: LoopSize, *, seed: int, workers: i
     score_candidates(workspace, workers=workers)
     for split in ("train", "test"):
         make_comparisons(workspace, per_condition=size.comparisons, target_votes=size.votes, seed=seed, split=split)
-    simulate_votes(
+    voted = simulate_votes(
         workspace,
         make_judge(workspace),
         annotators=size.annotators,
@@ -108,6 +108,9 @@ def prepare_pairs(workspace: Workspace, size: LoopSize, *, seed: int, workers: i
         tie_margin=TIE_MARGIN,
         seed=seed,
     )
+    built = workspace.path("pairs/prefkit.json")
+    if built.exists() and not voted.votes:
+        return json.loads(built.read_text())
     votes = VoteStore.in_workspace(workspace).votes()
     return build_pairs(workspace, votes=votes, criteria=["overall"])
 
@@ -143,7 +146,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Samples base and tuned model on held-out conditions with the same seeds and compares them.
 
-    Writes reports/evaluation-<run>.json and returns its content.
+    Writes reports/evaluation-<run>.json and returns its content; one of the same models, seed and metrics
+    is not made again.
     """
     base = TinyBackbone.from_pretrained()
     tuned, adapter_hash = tuned_backbone(workspace, run)
@@ -151,23 +155,30 @@ def evaluate(
     sample_candidates(workspace, base, **options)
     sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
     score_candidates(workspace, workers=workers)
-    base_clips, tuned_clips = _with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, adapter_hash))
-    scores = {"base": all_scores(workspace, base_clips), "tuned": all_scores(workspace, tuned_clips)}
-    synthetic = bool(scores["base"]["metric"].isin(list(DIRECTIONS)).any())
-    directions = (DIRECTIONS if synthetic else {}) | {name: metric.direction for name, metric in METRICS.items()}
-    result = {
+    what = {
         "run": run,
         "base": {"name": base.name, "weights_hash": base.weights_hash},
         "adapter_hash": adapter_hash,
         "seed": seed,
         "per_condition": per_condition,
-        "results": compare_models(
-            scores["base"], scores["tuned"], directions, margins=MARGINS if synthetic else None, seed=seed
-        ),
+        "metrics": {name: metric.version for name, metric in METRICS.items()},
     }
-    with atomic_write(workspace.path(f"reports/evaluation-{run}.json")) as temporary:
+    path = workspace.path(f"reports/evaluation-{run}.json")
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    if what.items() <= earlier.items():
+        return earlier
+    result = what | {"results": _compare_with_base(workspace, adapter_hash, seed)}
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _compare_with_base(workspace: Workspace, adapter_hash: str, seed: int) -> list[Row]:
+    base, tuned = _with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, adapter_hash))
+    scores = all_scores(workspace, base), all_scores(workspace, tuned)
+    synthetic = bool(scores[0]["metric"].isin(list(DIRECTIONS)).any())
+    directions = (DIRECTIONS if synthetic else {}) | {name: metric.direction for name, metric in METRICS.items()}
+    return compare_models(*scores, directions, margins=MARGINS if synthetic else None, seed=seed)
 
 
 def held_out_clips(workspace: Workspace, adapter_hash: str | None) -> list[Row]:

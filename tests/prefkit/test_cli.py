@@ -148,7 +148,8 @@ def test_the_loop_in_the_readme_parses():
     import typer
 
     readme = Path(__file__).parents[2] / "README.md"
-    lines = re.findall(r"^prefkit (.+?)(?:\s+#.*)?$", readme.read_text(), flags=re.MULTILINE)
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", readme.read_text(), flags=re.DOTALL))
+    lines = re.findall(r"^prefkit (.+?)(?:\s+#.*)?$", blocks, flags=re.MULTILINE)
     assert len(lines) > 12
     group = typer.main.get_command(prefkit.cli.app)
     for line in lines:

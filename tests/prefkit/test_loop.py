@@ -37,7 +37,7 @@ def files(root):
     return {
         path.relative_to(root): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in root.rglob("*")
-        if path.is_file() and not path.name.startswith(("votes.sqlite", "evaluation-", "report"))
+        if path.is_file() and not path.name.startswith(("votes.sqlite", "report"))
     }
 
 
