@@ -5,11 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prefkit.comparisons import make_comparisons
 from prefkit.importing import import_clips
 from prefkit.media import iter_frames, probe, read_audio, write_clip
 from prefkit.metrics.catalogue import METRICS
+from prefkit.pairs import build_pairs, load_pairs
 from prefkit.scoring import score_candidates
-from prefkit.tables import CANDIDATES, SCORES
+from prefkit.tables import CANDIDATES, COMPARISONS, CRITERIA, SCORES
+from prefkit.votes.queue import Queue
+from prefkit.votes.store import VoteStore, utc_now
 from prefkit.workspace import Workspace
 
 MEDIA = Path(__file__).resolve().parents[2] / ".." / "shared" / "media"
@@ -19,8 +23,8 @@ needs_media = pytest.mark.skipif(not TALKING.exists(), reason=f"needs the real c
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
-    """Metric -> clip -> value, for the first two seconds of the face and four copies of them."""
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The first two seconds of the face and five damaged copies of them, imported and scored."""
     folder = tmp_path_factory.mktemp("real")
     # every fourth pixel of the part with the face: a talking head of 270 px
     frames = np.stack([f[420:1500:4, ::4] for (f, _), _ in zip(iter_frames(TALKING), range(NUM_FRAMES), strict=False)])
@@ -48,11 +52,25 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, floa
     summary = score_candidates(workspace, names)
     assert summary["not_scored"] == {} and summary["scored"] == len(clips) * len(names)
 
-    source = {row["candidate_id"]: row["settings"] for row in workspace.rows(CANDIDATES)}
+    return workspace
+
+
+def names_of(workspace: Workspace) -> dict[str, str]:
+    """Candidate -> the name of the file it was imported from."""
+    names = ("original", "late", "frozen", "black", "noisy", "muted")
+    return {
+        row["candidate_id"]: next(name for name in names if f'"{name}.mp4"' in row["settings"])
+        for row in workspace.rows(CANDIDATES)
+    }
+
+
+@pytest.fixture(scope="module")
+def scores(workspace: Workspace) -> dict[str, dict[str, float]]:
+    """Metric -> clip -> value."""
+    names = names_of(workspace)
     found: dict[str, dict[str, float]] = {name: {} for name in METRICS}
     for row in workspace.rows(SCORES):
-        name = next(clip for clip in clips if f'"{clip}.mp4"' in source[row["candidate_id"]])
-        found[row["metric"]][name] = row["value"]
+        found[row["metric"]][names[row["candidate_id"]]] = row["value"]
     return found
 
 
@@ -78,3 +96,39 @@ def test_shifted_sound_changes_nothing_that_is_seen(scores: dict[str, dict[str, 
 def test_the_real_clip_itself_is_encoded_for_browsers(tmp_path: Path) -> None:
     assert probe(TALKING).codec == "hevc"  # which Chromium without licensed codecs does not play
     assert read_audio(TALKING).shape[0] == pytest.approx(160000, abs=400)
+
+
+@needs_media
+def test_votes_on_real_clips_become_a_dataset_that_prefers_the_undamaged_one(workspace: Workspace) -> None:
+    """Through the queue that the page uses: an annotator who always prefers the original."""
+    names = names_of(workspace)
+    make_comparisons(workspace, target_votes=1)
+    store = VoteStore.in_workspace(workspace)
+    queue = Queue(store, workspace.read(COMPARISONS))
+    comparisons = {row["comparison_id"]: row for row in workspace.rows(COMPARISONS)}
+    while assigned := queue.lease("ann"):
+        (task,) = assigned
+        row = comparisons[task.comparison_id]
+        better = {names[row["candidate_a"]]: "a", names[row["candidate_b"]]: "b"}.get("original", "tie")
+        answers = [
+            {
+                "vote_id": f"{task.comparison_id}-{criterion}",
+                "comparison_id": task.comparison_id,
+                "annotator": "ann",
+                "criterion": criterion,
+                "repeat": 0,
+                "choice": better,
+                "left": task.left,
+                "source": "human",
+                "created_at": utc_now(),
+            }
+            for criterion in CRITERIA
+        ]
+        queue.answer("ann", answers)
+    summary = build_pairs(workspace, votes=store.votes(), criteria=["overall"])
+    store.close()
+    pairs = load_pairs(summary["path"])
+    rows = [row for split in pairs.values() for row in split]
+    assert len(rows) == 5  # the original against each damaged copy; ties are no pairs
+    assert {names[row["chosen_id"]] for row in rows} == {"original"}
+    assert {row["source"] for row in rows} == {"human"}
