@@ -42,6 +42,7 @@ WORKERS = 2
 def main() -> int:
     """Runs what is missing of the comparison, writes the results, returns 0 if the gate is passed."""
     started = time.monotonic()
+    commit = _git("rev-parse", "HEAD") + ("" if not _git("status", "--porcelain", "prefkit", "trainers") else "+")
     workspace = Workspace.create("prove")
     pairs = prepare_pairs(workspace, SIZE, seed=SEED, workers=WORKERS)
     tune(workspace, "dpo", SIZE.training, seed=SEED)
@@ -52,7 +53,7 @@ def main() -> int:
     report(workspace)
     result = {
         "command": "make prove",
-        "commit": _git("rev-parse", "HEAD") + ("" if not _git("status", "--porcelain", "prefkit", "trainers") else "+"),
+        "commit": commit,
         "machine": f"{platform.machine()}, {platform.system()}, no GPU",
         "minutes": round((time.monotonic() - started) / 60, 1),
         "sizes": {"train": SIZE.train, "test": SIZE.test, "evaluate": SIZE.evaluate, "pairs": pairs["pairs"]},
