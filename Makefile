@@ -30,8 +30,13 @@ check: $(VENV)/.installed-dev
 prove: $(VENV)/.installed-all
 	$(BIN)/python benchmarks/prove.py
 
-screenshots: $(VENV)/.installed-dev
-	$(BIN)/python -m annotation_ui.screenshot demo docs/annotate.png
+# The demo's comparisons are all answered, so the page is shown on a few open ones of its own.
+screenshots: $(VENV)/.installed-dev demo
+	rm -rf build/page
+	$(BIN)/prefkit init build/page --synthetic 3
+	$(BIN)/prefkit sample build/page --per-condition 2
+	$(BIN)/prefkit compare build/page
+	$(BIN)/python -m annotation_ui.screenshot build/page docs/annotate.png
 	$(BIN)/python docs/screenshot_report.py demo/reports/report.html docs/report.png
 
 # torch first and by itself: another package's range would pull in another build

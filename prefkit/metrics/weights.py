@@ -1,6 +1,5 @@
 """Weight files of the metrics' networks, and those that ship with prefkit."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from prefkit.errors import PrefkitError
+from prefkit.media import sha256_file
 from prefkit.workspace import atomic_write
 
 SHIPPED = Path(__file__).parents[1] / "weights"
@@ -53,4 +53,4 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 def file_hash(path: Path) -> str:
     """First 16 hex digits of a file's SHA-256, for the provenance of a score."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return sha256_file(path)[:16]
