@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from prefkit.backbones.audio_features import SAMPLE_RATE, audio_features
 from prefkit.backbones.autoencoder import PatchAutoencoder, to_pixels
+from prefkit.backbones.tiny import skeleton_pixels
 from prefkit.progress import track
 from prefkit.synthetic.portrait import FPS, MARGIN, Portrait, make_portrait
 from prefkit.workspace import atomic_write
@@ -25,8 +26,8 @@ def fit_autoencoder(clips: int = 400, latent_channels: int = 64) -> PatchAutoenc
     """
     portraits = [make_portrait(FIRST_SEED + i) for i in track(range(clips), "clips for the autoencoder")]
     frames = to_pixels(np.stack([portrait.frames for portrait in portraits]))
-    images = [portrait.skeleton[::6] for portrait in portraits] + [portrait.reference[None] for portrait in portraits]
-    stills = to_pixels(np.concatenate(images)[:, None])
+    skeletons = [skeleton_pixels(portrait.skeleton[::6]) for portrait in portraits]
+    stills = torch.cat([*skeletons, to_pixels(np.stack([portrait.reference[None] for portrait in portraits]))])
     face = torch.stack([face_weight(portrait, eyes=6.0, mouth=20.0) for portrait in portraits])
     autoencoder = PatchAutoencoder(latent_channels=latent_channels)
     autoencoder.fit([frames, stills], [face, torch.ones(len(stills), 1, 8, 8)])
@@ -61,7 +62,7 @@ def _write_shard(shard: Path, autoencoder_folder: Path) -> None:
 
 def _encode(portrait: Portrait, autoencoder: PatchAutoencoder) -> dict[str, torch.Tensor]:
     encode = autoencoder.encode
-    skeleton = encode(to_pixels(portrait.skeleton[:, None]))[:, :, 0].transpose(0, 1)
+    skeleton = encode(skeleton_pixels(portrait.skeleton))[:, :, 0].transpose(0, 1)
     margin = round((MARGIN - LAG / FPS) * SAMPLE_RATE)
     audio = portrait.long_audio[margin : len(portrait.long_audio) - margin]
     rows = {

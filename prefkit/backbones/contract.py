@@ -43,7 +43,7 @@ class Backbone(Protocol):
         Args:
             portrait: uint8 [H, W, 3] RGB.
             audio: int16 [N], mono, 16 kHz.
-            skeleton: uint8 [T, H, W, 3] RGB, T = 4k + 1.
+            skeleton: uint8 [T, H, W, 3] RGB, T = 4k + 1; the clip's shape at its own or a larger size.
             text: a prompt, or None.
         """
         ...

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
 from prefkit.backbones.audio_features import SAMPLE_RATE, audio_features, window_features
 from prefkit.backbones.autoencoder import PatchAutoencoder, to_frames, to_pixels
@@ -70,7 +71,6 @@ class TinyBackbone:
         """
         frames = len(skeleton)
         self._check_size("portrait", portrait.shape[:2])
-        self._check_size("skeleton", skeleton.shape[1:3])
         if (frames - 1) % 4 or frames > self.num_frames:
             raise PrefkitError(f"the skeleton has {frames} frames; expected 4k + 1 and at most {self.num_frames}")
         features = audio_features(audio, self.fps)
@@ -81,7 +81,7 @@ class TinyBackbone:
             )
         return {
             "reference": self.autoencoder.encode(to_pixels(portrait[None, None]))[0],
-            "skeleton": self.autoencoder.encode(to_pixels(skeleton[:, None]))[:, :, 0].transpose(0, 1).contiguous(),
+            "skeleton": self.autoencoder.encode(skeleton_pixels(skeleton))[:, :, 0].transpose(0, 1).contiguous(),
             "speech": window_features(features[:frames]).unsqueeze(2),
         }
 
@@ -142,6 +142,18 @@ class TinyBackbone:
     def _check_size(self, name: str, size: tuple[int, ...]) -> None:
         if tuple(size) != self.frame_size:
             raise PrefkitError(f"the {name} is {size[1]}×{size[0]} pixels; the tiny model takes 64×64, resize it first")
+
+
+def skeleton_pixels(skeleton: np.ndarray) -> torch.Tensor:
+    """Shrinks by area: uint8 [T, S, S, 3], S at least 64, -> pixels [T, 3, 1, 64, 64] in −1…1, one image a frame.
+
+    Raises:
+        PrefkitError: the skeleton is smaller than 64 × 64 or not square.
+    """
+    height, width = skeleton.shape[1:3]
+    if height != width or height < 64:
+        raise PrefkitError(f"the skeleton is {width}×{height} pixels; the tiny model takes squares of at least 64×64")
+    return adaptive_avg_pool2d(to_pixels(skeleton).transpose(0, 1), 64).unsqueeze(2)
 
 
 def _shifted(sigmas: torch.Tensor, shift: float) -> torch.Tensor:

@@ -85,7 +85,7 @@ def _store(workspace: Workspace, condition_id: str, portrait: Portrait, split: s
     at = {name: workspace.path(file) for name, file in files.items()}
     write_image(at["reference_image"], portrait.reference)
     write_wav(at["audio"], portrait.audio)
-    write_clip(at["skeleton"], portrait.skeleton, FPS, crf=4)
+    write_clip(at["skeleton"], portrait.skeleton, FPS)
     with atomic_write(at["keypoints"]) as temporary:
         np.savez(temporary, keypoints=portrait.keypoints)
     truth = ("aperture", "visemes", "eye_opening", "brow", "head_pose", "landmarks")

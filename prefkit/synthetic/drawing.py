@@ -25,11 +25,6 @@ def draw_clip(identity: Identity, landmarks: np.ndarray, keypoints: np.ndarray) 
     return np.stack([_frame(identity, face, body) for face, body in zip(landmarks, keypoints, strict=True)])
 
 
-def shrink(canvas: np.ndarray) -> np.ndarray:
-    """From the size drawn at to 64 × 64."""
-    return cv2.resize(canvas, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_AREA)
-
-
 def fixed_point(points: np.ndarray) -> np.ndarray:
     """Pixels of a 64 × 64 frame -> OpenCV's fixed-point coordinates on the larger canvas."""
     at = (np.asarray(points, np.float64) + 0.5) * OVERSAMPLING - 0.5
@@ -58,7 +53,7 @@ def _frame(identity: Identity, face: np.ndarray, body: np.ndarray) -> np.ndarray
     _polygon(canvas, face[48:60], _LIPS)
     _polygon(canvas, face[60:68], MOUTH_INSIDE)
     _arms(canvas, identity, body)
-    return shrink(canvas)
+    return cv2.resize(canvas, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_AREA)
 
 
 class _Head:

@@ -47,7 +47,7 @@ class Portrait:
         reference: uint8 [64, 64, 3]: the same person at rest.
         audio: int16 [T * 640], mono, 16 kHz.
         long_audio: int16, the same speech with `MARGIN` seconds more on either side.
-        skeleton: uint8 [T, 64, 64, 3] RGB, what drives body and head.
+        skeleton: uint8 [T, 256, 256, 3] RGB, what drives body and head, at four times the size.
         landmarks: float32 [T, 68, 2] in pixels.
         keypoints: float32 [T, 18, 3]: those drawn in `skeleton`.
         aperture: float32 [T] in 0–1: how far the drawn mouth is open.

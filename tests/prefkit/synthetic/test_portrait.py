@@ -22,7 +22,7 @@ def test_the_same_seed_makes_the_same_portrait_and_another_makes_another_person(
 
 def test_shapes_and_types():
     portrait = make_portrait(0, num_frames=13)
-    assert portrait.frames.shape == portrait.skeleton.shape == (13, 64, 64, 3)
+    assert portrait.frames.shape == (13, 64, 64, 3) and portrait.skeleton.shape == (13, 256, 256, 3)
     assert portrait.frames.dtype == portrait.reference.dtype == np.uint8
     assert portrait.audio.dtype == np.int16 and len(portrait.audio) == 13 * SAMPLE_RATE // 25
     assert portrait.landmarks.shape == (13, 68, 2) and portrait.keypoints.shape == (13, 18, 3)
