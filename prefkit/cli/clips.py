@@ -1,0 +1,100 @@
+"""Conditions and clips: init, import, sample, score, metrics."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table as Grid
+
+from prefkit.cli.options import Seed, Split, Workers, WorkspacePath
+from prefkit.cli.parsing import named_paths
+from prefkit.cli.printing import console, print_summary
+
+
+def init(
+    workspace: WorkspacePath,
+    synthetic: Annotated[int, typer.Option(help="Add this many synthetic conditions of the train split.")] = 0,
+    test: Annotated[int, typer.Option(help="Likewise of the test split: pairs held out of training.")] = 0,
+    evaluate: Annotated[int, typer.Option(help="Likewise held out of annotation altogether.")] = 0,
+    seed: Seed = 0,
+) -> None:
+    """Make a workspace, with synthetic conditions if asked."""
+    from prefkit.workspace import Workspace
+
+    made = Workspace.create(workspace)
+    if synthetic or test or evaluate:
+        from prefkit.synthetic.conditions import add_portraits
+
+        counts = add_portraits(made, {"train": synthetic, "test": test, "evaluate": evaluate}, seed=seed)
+        print_summary("conditions", counts)
+    console.print(f"Workspace: {workspace}", highlight=False, soft_wrap=True)
+
+
+def import_clips(
+    workspace: WorkspacePath,
+    source: Annotated[Path, typer.Argument(help="A folder of clips, or a manifest (CSV, JSONL or Parquet).")],
+    fps: Annotated[float | None, typer.Option(help="Resample the clips to this frame rate.")] = None,
+) -> None:
+    """Take existing clips of any generator as candidates: all of them, or none if one cannot be used."""
+    from prefkit.importing import import_clips as run
+    from prefkit.workspace import Workspace
+
+    print_summary("import", run(Workspace.open(workspace), source, fps=fps))
+
+
+def sample(
+    workspace: WorkspacePath,
+    per_condition: Annotated[int, typer.Option(help="Clips a condition shall have.")] = 4,
+    split: Split = None,
+    run: Annotated[str | None, typer.Option("--run", help="Sample the model tuned by this run.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Inference steps; by default the model's own.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Clips generated at a time.")] = 8,
+    seed: Seed = 0,
+) -> None:
+    """Generate candidates with the tiny model; does only what is missing."""
+    from prefkit.backbones.contract import Backbone
+    from prefkit.backbones.tiny import TinyBackbone
+    from prefkit.sampling import sample_candidates
+    from prefkit.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    if run is None:
+        backbone: Backbone = TinyBackbone.from_pretrained()
+        adapter_hash = None
+    else:
+        from prefkit.loop import tuned_backbone
+
+        backbone, adapter_hash = tuned_backbone(opened, run)
+    summary = sample_candidates(
+        opened, backbone, per_condition=per_condition, split=split, seed=seed,
+        adapter_hash=adapter_hash, num_inference_steps=steps, batch_size=batch_size,
+    )  # fmt: skip
+    print_summary("candidates", summary)
+
+
+def score(
+    workspace: WorkspacePath,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric's name; again for more. By default all.")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a network's weights; again for more.")] = None,
+    workers: Workers = 1,
+) -> None:
+    """Score candidates with automatic metrics; what cannot be scored gets a reason."""
+    from prefkit.scoring import score_candidates
+    from prefkit.workspace import Workspace
+
+    summary = score_candidates(Workspace.open(workspace), metric, weights=named_paths(weights), workers=workers)
+    print_summary("scores", summary)
+
+
+def metrics(
+    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a network's weights; again for more.")] = None,
+) -> None:
+    """List the metrics, which way each is better, and what it lacks on this machine."""
+    from prefkit.metrics.catalogue import describe_metrics
+
+    grid = Grid(box=None, pad_edge=False)
+    for heading in ("metric", "better", "unit", "what it is", "on this machine"):
+        grid.add_column(heading, overflow="fold")
+    for row in describe_metrics(named_paths(weights)):
+        grid.add_row(row["name"], row["direction"], row["unit"], row["description"], row["lacks"] or "ready")
+    console.print(grid)

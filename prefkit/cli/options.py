@@ -1,0 +1,12 @@
+"""Arguments that several commands take."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WorkspacePath = Annotated[Path, typer.Argument(help="The workspace's folder.", metavar="WORKSPACE")]
+Seed = Annotated[int, typer.Option(help="Everything random follows from this number.")]
+Workers = Annotated[int, typer.Option(help="Processes that score clips.")]
+Split = Annotated[str | None, typer.Option(help="Only conditions of this split (train, test or evaluate).")]
+Run = Annotated[str, typer.Option("--run", help="The run's name, a folder under runs/.")]

@@ -1,0 +1,101 @@
+"""From votes to a tuned model: build-pairs, train-dpo, evaluate, report; and demo, all of it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from prefkit.cli.options import Run, Seed, Workers, WorkspacePath
+from prefkit.cli.parsing import typed_options
+from prefkit.cli.printing import console, print_evaluation
+
+
+def build_pairs(
+    workspace: WorkspacePath,
+    output: Annotated[
+        Path | None, typer.Option(help="The dataset's folder; by default pairs/ in the workspace.")
+    ] = None,
+    criterion: Annotated[list[str] | None, typer.Option(help="A criterion; again for more. By default all.")] = None,
+    min_votes: Annotated[int, typer.Option(help="Votes a comparison needs on a criterion.")] = 1,
+    min_agreement: Annotated[float, typer.Option(help="Share of decided votes the majority needs, 0.5 to 1.")] = 0.5,
+    test_fraction: Annotated[float, typer.Option(help="Held-out share where conditions name no splits.")] = 0.2,
+    allow_mixed_sources: Annotated[
+        bool, typer.Option("--allow-mixed-sources", help="Mix simulated and human votes.")
+    ] = False,
+) -> None:
+    """Turn votes into a preference dataset that `datasets.load_dataset` opens, with its card."""
+    from prefkit.pairs import build_pairs as build
+    from prefkit.votes.store import VoteStore
+    from prefkit.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    summary = build(
+        opened, output, votes=VoteStore.in_workspace(opened, create=False).votes(), criteria=criterion,
+        min_votes=min_votes, min_agreement=min_agreement, test_fraction=test_fraction,
+        allow_mixed_sources=allow_mixed_sources,
+    )  # fmt: skip
+    for step in summary["funnel"]:
+        dropped = "".join(f"\n    −{count} {reason}" for reason, count in step["dropped"].items())
+        console.print(f"{step['step']}: {step['total']}{dropped}\n    = {step['left']}", highlight=False)
+    console.print(f"Dataset: {summary['path']}", highlight=False, soft_wrap=True)
+
+
+def train_dpo(
+    workspace: WorkspacePath,
+    run: Run = "dpo",
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    objective: Annotated[str, typer.Option(help="dpo, or sft: supervised fine-tuning on the chosen clips.")] = "dpo",
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of any option of DiffusionDPOConfig.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Fine-tune the tiny model on the pairs with Diffusion-DPO; resumes where it was interrupted."""
+    from prefkit.loop import TRAINING, tune
+    from prefkit.workspace import Workspace
+
+    options: dict[str, Any] = TRAINING | {"objective": objective} | typed_options(option or [])
+    if steps is not None:
+        options["max_steps"] = steps
+    record = tune(Workspace.open(workspace), run, options, seed=seed)
+    console.print(f"Adapter {record['adapter_hash']}: {workspace}/runs/{run}/adapter", highlight=False, soft_wrap=True)
+
+
+def evaluate(
+    workspace: WorkspacePath,
+    run: Run = "dpo",
+    per_condition: Annotated[int, typer.Option(help="Clips of each model a condition gets.")] = 1,
+    workers: Workers = 1,
+    seed: Seed = 0,
+) -> None:
+    """Compare the tuned model with the base on held-out conditions with the same seeds."""
+    from prefkit.loop import evaluate as evaluate_run
+    from prefkit.workspace import Workspace
+
+    evaluate_run(Workspace.open(workspace), run, per_condition=per_condition, seed=seed, workers=workers)
+    print_evaluation(workspace, run)
+
+
+def report(
+    workspace: WorkspacePath,
+    output: Annotated[Path | None, typer.Option(help="The HTML file; by default reports/report.html.")] = None,
+) -> None:
+    """Write one HTML page with training curves, win rates and clips that play."""
+    from prefkit.loop import report as write
+    from prefkit.workspace import Workspace
+
+    path = write(Workspace.open(workspace), output)
+    console.print(f"Report: {path.resolve()}", highlight=False, soft_wrap=True)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo's workspace goes.")] = Path("demo"),
+    seed: Seed = 0,
+    workers: Workers = 2,
+) -> None:
+    """Run the whole loop on synthetic portraits with simulated annotators, and end with a report."""
+    from prefkit.loop import DEMO, run_loop
+
+    path = run_loop(folder, DEMO, seed=seed, workers=workers)
+    print_evaluation(folder, "dpo")
+    console.print(f"Report: {path.resolve()}", highlight=False, soft_wrap=True)
