@@ -91,6 +91,32 @@ def outcome(base: np.ndarray, tuned: np.ndarray, direction: str) -> np.ndarray:
     return (1 + np.sign(gain)) / 2
 
 
+def win_rates(
+    won: np.ndarray, conditions: pd.Series, *, resamples: int, seed: int, confidence: float
+) -> dict[str, Any]:
+    """The share of clips that the tuned model wins, each condition weighing the same.
+
+    Args:
+        won: float [N] in 0–1 from the tuned model's side, ½ for a tie.
+        conditions: [N] condition ids.
+        resamples: bootstrap draws.
+        seed: of the draws.
+        confidence: of the interval.
+
+    Returns:
+        What `compare_models` says of a metric, with null where values of a metric are meant.
+    """
+    rates = _per_condition(won, conditions)
+    interval = win_rate_interval(rates, resamples=resamples, seed=seed, confidence=confidence)
+    return _nothing(interval.reason) | {
+        "num_conditions": len(rates),
+        **_named("win_rate", interval),
+        "wins": int((won > 0.5).sum()),
+        "ties": int((won == 0.5).sum()),
+        "losses": int((won < 0.5).sum()),
+    }
+
+
 def _compare(scored: pd.DataFrame, direction: str, margin: float | None, options: dict[str, Any]) -> dict[str, Any]:
     if scored.empty:
         return _nothing("no condition has a value of both models")
@@ -105,9 +131,8 @@ def _compare(scored: pd.DataFrame, direction: str, margin: float | None, options
         **_named("difference", difference),
     }
     if direction != "band":
-        won = outcome(base, tuned, direction)
-        result |= _named("win_rate", win_rate_interval(_per_condition(won, conditions), **options))
-        result |= {"wins": int((won == 1).sum()), "ties": int((won == 0.5).sum()), "losses": int((won == 0).sum())}
+        rates = win_rates(outcome(base, tuned, direction), conditions, **options)
+        result |= {name: value for name, value in rates.items() if name.startswith("win") or name in ("ties", "losses")}
     if margin is not None:
         gains = -differences if direction == "lower" else differences
         test = non_inferiority(gains, margin, **options)
