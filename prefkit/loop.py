@@ -24,7 +24,7 @@ from prefkit.pairs import build_pairs
 from prefkit.reporting.report import ClipRow, Evaluation, ReportData, Stage, write_report
 from prefkit.sampling import sample_candidates
 from prefkit.scoring import score_candidates
-from prefkit.synthetic.conditions import LICENCE, add_portraits
+from prefkit.synthetic.conditions import LICENCE, add_portraits, check_portraits
 from prefkit.synthetic.judge import TIE_MARGIN, make_judge
 from prefkit.synthetic.known_truth import DESCRIPTIONS, DIRECTIONS, known_truth_scores
 from prefkit.tables import CANDIDATES, COMPARISONS, CONDITIONS, SCORES
@@ -83,6 +83,7 @@ def run_loop(root: str | Path, size: LoopSize, *, seed: int = 0, workers: int = 
 
     Every stage does only what is missing, so a second call in the same folder changes nothing.
     """
+    check_portraits({"train": size.train, "test": size.test, HELD_OUT: size.evaluate}, seed=seed)
     workspace = Workspace.create(root)
     prepare_pairs(workspace, size, seed=seed, workers=workers)
     tune(workspace, "dpo", size.training, seed=seed)

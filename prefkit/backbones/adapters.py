@@ -116,7 +116,10 @@ def _check_made_for(backbone: Backbone, folder: Path) -> None:
     about = folder / "adapter.json"
     if not about.exists():
         return  # made by another tool; the layers decide whether it fits
-    made_for = json.loads(about.read_text())
+    try:
+        made_for = {"backbone": "", "weights_hash": ""} | json.loads(about.read_text())
+    except ValueError:
+        raise PrefkitError(f"{about} cannot be read; expected what training wrote, so train or copy it again") from None
     if made_for["weights_hash"] != backbone.weights_hash:
         raise PrefkitError(
             f"the adapter in {folder} was made for {made_for['backbone']} {made_for['weights_hash']}, "

@@ -21,12 +21,14 @@ def init(
     """Make a workspace, with synthetic conditions if asked."""
     from prefkit.workspace import Workspace
 
-    made = Workspace.create(workspace)
-    if synthetic or test or evaluate:
-        from prefkit.synthetic.conditions import add_portraits
+    splits = {"train": synthetic, "test": test, "evaluate": evaluate}
+    if not any(splits.values()):
+        Workspace.create(workspace)
+    else:
+        from prefkit.synthetic.conditions import add_portraits, check_portraits
 
-        counts = add_portraits(made, {"train": synthetic, "test": test, "evaluate": evaluate}, seed=seed)
-        print_summary("conditions", counts)
+        check_portraits(splits, seed=seed)
+        print_summary("conditions", add_portraits(Workspace.create(workspace), splits, seed=seed))
     console.print(f"Workspace: {workspace}", highlight=False, soft_wrap=True)
 
 

@@ -19,6 +19,7 @@ CONSENT = "not needed: drawn by a program, nobody is shown"
 SEEDS_END = 1_000_000
 SEEDS_EACH = 10_000  # conditions one workspace seed can make
 SPLITS = ("train", "test", "evaluate")
+MOST = SEEDS_EACH // len(SPLITS)  # conditions of one split
 PART_ROWS = 64  # an interruption costs at most so many portraits
 
 
@@ -38,12 +39,8 @@ def add_portraits(workspace: Workspace, splits: Mapping[str, int], *, seed: int 
     Raises:
         PrefkitError: a number or the seed is out of range, or a split is not one of `SPLITS`.
     """
-    most = SEEDS_EACH // len(SPLITS)
-    if not set(splits) <= set(SPLITS) or not all(0 <= count <= most for count in splits.values()):
-        raise PrefkitError(f"{dict(splits)} portraits were asked for; expected 0 to {most} of {', '.join(SPLITS)}")
-    if not 0 <= seed < SEEDS_END // SEEDS_EACH - 1:
-        raise PrefkitError(f"the seed of the portraits is {seed}; expected 0 to {SEEDS_END // SEEDS_EACH - 2}")
-    first = {split: SEEDS_EACH * seed + most * index for index, split in enumerate(SPLITS)}
+    check_portraits(splits, seed=seed)
+    first = {split: SEEDS_EACH * seed + MOST * index for index, split in enumerate(SPLITS)}
     wanted = {
         content_id("synthetic portrait", number): (number, split)
         for split, count in splits.items()
@@ -59,6 +56,14 @@ def add_portraits(workspace: Workspace, splits: Mapping[str, int], *, seed: int 
             rows = []
     workspace.append(CONDITIONS, rows)
     return {"made": len(missing), "already_there": len(wanted) - len(missing)}
+
+
+def check_portraits(splits: Mapping[str, int], *, seed: int) -> None:
+    """Refuses what `add_portraits` cannot make, before anything is written."""
+    if not set(splits) <= set(SPLITS) or not all(0 <= count <= MOST for count in splits.values()):
+        raise PrefkitError(f"{dict(splits)} portraits were asked for; expected 0 to {MOST} of {', '.join(SPLITS)}")
+    if not 0 <= seed < SEEDS_END // SEEDS_EACH - 1:
+        raise PrefkitError(f"the seed of the portraits is {seed}; expected 0 to {SEEDS_END // SEEDS_EACH - 2}")
 
 
 def read_keypoints(path: str | Path) -> np.ndarray:

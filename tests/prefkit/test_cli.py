@@ -75,6 +75,42 @@ def test_a_mistake_is_one_sentence_and_changes_nothing(workspace, tmp_path, name
     assert fingerprint(workspace) == before
 
 
+@pytest.mark.parametrize("command", ["init", "demo"])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [(["--seed", "99"], "the seed of the portraits is 99; expected 0 to 98"), ([], "exists and is no workspace")],
+    ids=["seed", "a file in its place"],
+)
+def test_what_cannot_be_made_leaves_nothing_behind(tmp_path, command, options, expected):
+    target = tmp_path / "new"
+    if not options:
+        target.write_text("a letter")
+    synthetic = ["--synthetic", 1] if command == "init" else []
+    code, said = run(command, target, *synthetic, *options)
+    assert code == 2 and expected in said
+    assert target.read_text() == "a letter" if target.exists() else not options == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ({"pytorch_lora_weights.safetensors": "no weights"}, "weights.safetensors cannot be read"),
+        ({"pytorch_lora_weights.safetensors": "", "adapter.json": "{"}, "adapter.json cannot be read"),
+        ({}, "holds no adapter"),
+    ],
+    ids=["weights", "what it says of itself", "nothing there"],
+)
+def test_a_damaged_run_is_not_evaluated(workspace, damage, expected):
+    adapter = workspace / "runs/dpo/adapter"
+    adapter.mkdir(parents=True)
+    for name, content in damage.items():
+        (adapter / name).write_text(content)
+    before = fingerprint(workspace)
+    code, said = run("evaluate", workspace)
+    assert code == 2 and expected in said
+    assert fingerprint(workspace) == before
+
+
 @pytest.mark.parametrize("content", [b"", b"not a video at all"], ids=["empty", "text"])
 def test_a_file_that_is_no_video_is_not_imported(workspace, tmp_path, content):
     bad = tmp_path / "bad"
