@@ -16,7 +16,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image, UnidentifiedImageError
 
 from prefkit.errors import PrefkitError
@@ -103,11 +103,12 @@ def iter_frames(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
     with _open(path) as container:
         stream = _video_stream(container, path)
         fps = float(stream.average_rate or stream.guessed_rate or 25)
+        to_rgb = _RGB()
         start: float | None = None
         for index, frame in enumerate(_decode(container, stream, path)):
             seconds = frame.time if frame.time is not None else index / fps
             start = seconds if start is None else start
-            yield _to_rgb(frame), seconds - start
+            yield to_rgb(frame), seconds - start
 
 
 def read_clip(path: str | Path) -> Clip:
@@ -322,13 +323,19 @@ def _rotation(frame: Any) -> int:
     return int(getattr(frame, "rotation", 0) or 0)
 
 
-def _to_rgb(frame: Any) -> np.ndarray:
-    # by way of 4:4:4: FFmpeg's direct conversion does not interpolate chroma and darkens by one level
-    full = frame if frame.format.is_rgb else frame.reformat(format="yuv444p")
-    image = full.to_ndarray(format="rgb24")
-    # phones store frames lying down with the angle beside them (counter-clockwise degrees)
-    turns = round(_rotation(frame) / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+class _RGB:
+    """Frames to RGB with one scaler for all: setting one up takes longer than converting a small frame."""
+
+    def __init__(self) -> None:
+        self._full, self._rgb = VideoReformatter(), VideoReformatter()
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        # by way of 4:4:4: FFmpeg's direct conversion does not interpolate chroma and darkens by one level
+        full = frame if frame.format.is_rgb else self._full.reformat(frame, format="yuv444p")
+        image = self._rgb.reformat(full, format="rgb24").to_ndarray()
+        # phones store frames lying down with the angle beside them (counter-clockwise degrees)
+        turns = round(_rotation(frame) / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def _declared_frames(path: Path) -> int:
@@ -437,9 +444,10 @@ def _add_video(container: Any, width: int, height: int, fps: float, crf: float) 
 
 
 def _encode_video(stream: Any, frames: Iterable[np.ndarray]) -> Iterator[Any]:
+    scaler = VideoReformatter()
     for index, image in enumerate(frames):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=1)
+        frame = scaler.reformat(frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=1)
         frame.pts = index
         frame.time_base = stream.codec_context.time_base
         yield from stream.encode(frame)
