@@ -108,7 +108,8 @@ COMPARISONS = Table(
             ("purpose", pa.string()),  # train, gold or evaluate
             ("reason", pa.string()),  # why it is worth asking, e.g. "random"
             ("round", pa.int64()),
-            ("target_votes", pa.int64()),
+            ("target_votes", pa.int64()),  # at most, where stop_margin is set
+            ("stop_margin", pa.int64()),  # enough as soon as one answer leads by so many votes; null: never early
         ]
     ),
 )
@@ -146,6 +147,23 @@ VOTES = Table(
     ),
 )
 
+# Aggregated: how good one clip is among the clips of its condition, on one criterion.
+STRENGTHS = Table(
+    "strengths",
+    ("candidate_id", "criterion"),
+    pa.schema(
+        [
+            ("candidate_id", pa.string()),
+            ("criterion", pa.string()),
+            ("strength", pa.float64()),  # log odds against the condition's average clip; null: no vote stands
+            ("low", pa.float64()),  # confidence interval; null where one annotator alone compared
+            ("high", pa.float64()),
+            ("num_votes", pa.int64()),  # that compared this clip with another
+            ("source", pa.string()),  # simulated, human, …, joined by "+"
+        ]
+    ),
+)
+
 # One training example.
 PAIRS = Table(
     "pairs",
@@ -175,8 +193,10 @@ PAIRS = Table(
             ("agreement", pa.float64()),  # share of the decided votes that agree with the majority
             ("source", pa.string()),  # simulated, human, …: simulated stays visible to the end
             ("split", pa.string()),
+            ("margin", pa.float64()),  # how far the votes (or a metric's scores) put the chosen clip ahead
+            ("frame_weights", pa.list_(pa.float64())),  # num_frames weights for both clips; null: all alike
         ]
     ),
 )
 
-TABLES = (CONDITIONS, CANDIDATES, SCORES, COMPARISONS)
+TABLES = (CONDITIONS, CANDIDATES, SCORES, COMPARISONS, STRENGTHS)
