@@ -7,6 +7,8 @@ frame they belong to, so that fast motion is not lost to subsampling.
 Source: Hallo4, arXiv 2505.23525, section 3.2.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -46,6 +48,16 @@ def fold_frames(frames: torch.Tensor, factor: int) -> torch.Tensor:
     return torch.cat([first, frames], dim=1).unflatten(1, (groups, factor))
 
 
+def unfold_frames(folded: torch.Tensor) -> torch.Tensor:
+    """[B, k + 1, factor, ...] -> frames [B, factor*k + 1, ...]: what `fold_frames` was given."""
+    return folded.flatten(1, 2)[:, folded.shape[2] - 1 :]
+
+
+def frame_width(width: int, factor: int) -> int:
+    """Channels that each of `factor` frames gets of a feature `width`, rounded up: proportional feature expansion."""
+    return -(-width // factor)
+
+
 def prepend_reference_frame(tokens: torch.Tensor) -> torch.Tensor:
     """[B, k + 1, N, D] -> [B, k + 2, N, D]: zeros for the clean reference latent, which has no motion."""
     return F.pad(tokens, (0, 0, 0, 0, 1, 0))
@@ -82,6 +94,46 @@ class SkeletonProjection(nn.Module):
         patches = self.proj(skeleton_latents.transpose(1, 2).flatten(0, 1))
         patches = self.norm(patches.flatten(2).transpose(1, 2)).unflatten(0, (batch, frames))
         return fold_frames(patches, self.factor).transpose(2, 3).flatten(3)
+
+
+class SkeletonPyramid(nn.Module):
+    """Skeleton latents, one per video frame -> features of each latent frame at each resolution of a UNet.
+
+    The channels follow the resolution: where the UNet is `width` wide, a frame has width / factor channels
+    (rounded up) and the `factor` frames of a latent frame lie beside each other.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], factor: int) -> None:
+        """Builds the pyramid.
+
+        Args:
+            channels: latent channels of a skeleton frame that the autoencoder encoded alone.
+            widths: of the UNet at each resolution, the finest first; each next one has half the height and width.
+            factor: temporal factor r of the autoencoder.
+        """
+        super().__init__()
+        self.factor = factor
+        own = [frame_width(width, factor) for width in widths]
+        self.widths = [factor * width for width in own]
+        """Channels of the features at each resolution: `widths`, rounded up to a multiple of `factor`."""
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, after, kernel_size=3, stride=1 if level == 0 else 2, padding=1),
+                nn.GroupNorm(1, after),
+                nn.SiLU(),
+            )
+            for level, (before, after) in enumerate(zip([channels, *own], own, strict=False))
+        )
+
+    def forward(self, skeleton_latents: torch.Tensor) -> list[torch.Tensor]:
+        """[B, C, r*k + 1, H, W] -> [B, k + 1, widths[i], H / 2^i, W / 2^i] of each level i, sizes rounded up."""
+        batch = len(skeleton_latents)
+        features = skeleton_latents.transpose(1, 2).flatten(0, 1)
+        pyramid = []
+        for level in self.levels:
+            features = level(features)
+            pyramid.append(fold_frames(features.unflatten(0, (batch, -1)), self.factor).flatten(2, 3))
+        return pyramid
 
 
 class AudioProjection(nn.Module):

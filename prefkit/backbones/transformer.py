@@ -23,6 +23,7 @@ from diffusers.utils import scale_lora_layers, unscale_lora_layers
 from torch import nn
 
 from prefkit.backbones.blocks import PortraitWanTransformerBlock, PortraitWanVACETransformerBlock, modulate
+from prefkit.backbones.shapes import check_shape
 from prefkit.backbones.tmm import AudioProjection, SkeletonProjection, prepend_reference_frame
 
 
@@ -263,15 +264,15 @@ class PortraitWanTransformer3DModel(  # type: ignore[misc]  # two of diffusers' 
         video_frames = config["temporal_factor"] * (frames - 2) + 1
         text_length = text.shape[1] if text.ndim == 3 else "L"
         why = f"for latents {tuple(latents.shape)} (1 reference and {frames - 1} video latents: {video_frames} frames)"
-        _check_shape("latents", latents, (batch, config["in_channels"], frames, height, width), "by the configuration")
-        _check_shape("timesteps", timestep, (batch,), why)
-        _check_shape("text", text, (batch, text_length, config["text_dim"]), why)
-        _check_shape("control latents", control, (batch, config["vace_in_channels"], frames, height, width), why)
-        _check_shape(
+        check_shape("latents", latents, (batch, config["in_channels"], frames, height, width), "by the configuration")
+        check_shape("timesteps", timestep, (batch,), why)
+        check_shape("text", text, (batch, text_length, config["text_dim"]), why)
+        check_shape("control latents", control, (batch, config["vace_in_channels"], frames, height, width), why)
+        check_shape(
             "skeleton latents", skeleton, (batch, config["skeleton_channels"], video_frames, height, width), why
         )
         features = (config["audio_window"], config["audio_blocks"], config["audio_channels"])
-        _check_shape("audio features", audio, (batch, video_frames, *features), why)
+        check_shape("audio features", audio, (batch, video_frames, *features), why)
 
 
 def _unpatchify(patches: torch.Tensor, size: Sequence[int], patch_size: tuple[int, int, int]) -> torch.Tensor:
@@ -279,11 +280,6 @@ def _unpatchify(patches: torch.Tensor, size: Sequence[int], patch_size: tuple[in
     (frames, height, width), (p_t, p_h, p_w) = size, patch_size
     x = patches.view(patches.shape[0], frames // p_t, height // p_h, width // p_w, p_t, p_h, p_w, -1)
     return x.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(patches.shape[0], -1, frames, height, width)
-
-
-def _check_shape(name: str, tensor: torch.Tensor, expected: tuple[int | str, ...], why: str) -> None:
-    if tuple(tensor.shape) != expected:
-        raise ValueError(f"Found {name} of shape {tuple(tensor.shape)}, expected {expected} {why}.")
 
 
 def _check_sizes(
