@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import prefkit
-from prefkit.cli import clips, tuning, voting
+from prefkit.cli import clips, pairs, tuning, voting
 from prefkit.errors import PrefkitError
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ app.command("metrics")(clips.metrics)
 app.command("compare")(voting.compare)
 app.command("annotate")(voting.annotate)
 app.add_typer(voting.votes_app, name="votes")
-app.command("build-pairs")(tuning.build_pairs)
+app.command("build-pairs")(pairs.build_pairs)
 app.command("train-dpo")(tuning.train_dpo)
 app.command("evaluate")(tuning.evaluate)
 app.command("report")(tuning.report)
