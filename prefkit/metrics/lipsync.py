@@ -13,7 +13,7 @@ from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip, l
 if TYPE_CHECKING:
     import numpy as np
 
-    from prefkit.metrics.syncnet import SyncEmbedder, SyncScores
+    from prefkit.metrics.syncnet import SyncEmbedder, SyncEmbeddings, SyncScores
 
 FPS = 25
 SYNTHETIC_SIZE = (64, 64)
@@ -50,15 +50,26 @@ def _valid(scored: ScoredClip) -> tuple["SyncScores", dict[str, Any]]:
     return _scores(scored, "valid")
 
 
-def _scores(scored: ScoredClip, mode: Literal["reference", "valid"]) -> tuple["SyncScores", dict[str, Any]]:
-    from prefkit.metrics.syncnet import sync_scores
+def _embeddings(scored: ScoredClip) -> tuple["SyncEmbeddings", dict[str, str]]:
+    """What the network makes of the clip, once for both modes, and where the network comes from."""
+    from prefkit.metrics.syncnet import sync_embeddings
 
     if abs(scored.clip.fps - FPS) > 0.1:
         raise NotScored(f"the clip has {scored.clip.fps:.4g} frames a second and SyncNet reads {FPS}")
     sound = scored.sound()
-    embedder, crops, network = scored.once(_network)
+    embedder, crops, network = _network(scored)
     try:
-        found = sync_scores(crops, sound, embedder, mode=mode)
+        return sync_embeddings(crops, sound, embedder), network
+    except PrefkitError as error:
+        raise NotScored(str(error)) from None
+
+
+def _scores(scored: ScoredClip, mode: Literal["reference", "valid"]) -> tuple["SyncScores", dict[str, Any]]:
+    from prefkit.metrics.syncnet import score_embeddings
+
+    embeddings, network = scored.once(_embeddings)
+    try:
+        found = score_embeddings(embeddings, mode)
     except PrefkitError as error:
         raise NotScored(str(error)) from None
     confidence = [None if value != value else round(float(value), 3) for value in found.confidence]

@@ -7,6 +7,7 @@ synthetic portraits that ships with prefkit is the same class with other widths 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -179,6 +180,21 @@ def _as_conv2d(convolution: nn.Conv3d) -> nn.Conv2d:
 
 
 @dataclass(frozen=True)
+class SyncEmbeddings:
+    """Both sides of a face track, one row a window of five frames: what every mode of scoring starts from.
+
+    Attributes:
+        lips: float32 [n, D], windows starting at frame 0, 1, …
+        sound: float32 [n, D], of the same windows.
+        windows: how many of them each mode takes.
+    """
+
+    lips: np.ndarray
+    sound: np.ndarray
+    windows: dict[Mode, int]
+
+
+@dataclass(frozen=True)
 class SyncScores:
     """Lip-sync of one clip. See `prefkit.metrics.sync_distances.SyncDistances` for the scores.
 
@@ -222,17 +238,38 @@ def sync_scores(
     Raises:
         PrefkitError: wrong shapes or types, or too short a clip.
     """
+    return score_embeddings(sync_embeddings(frames, audio, model, batch_size=batch_size), mode)
+
+
+def sync_embeddings(
+    frames: np.ndarray, audio: np.ndarray, model: SyncNet | SyncEmbedder, *, batch_size: int = 4
+) -> SyncEmbeddings:
+    """Embeds every window that a mode of scoring takes; arguments and errors as for `sync_scores`."""
     embedder = model if isinstance(model, SyncEmbedder) else make_embedder(model)
     _check_inputs(frames, audio, embedder.config.frame_size)
     columns = mfcc_columns(audio)
-    windows = count_windows(len(frames), len(audio), columns.shape[1], mode)
-    if windows < 1:
+    windows = {mode: count_windows(len(frames), len(audio), columns.shape[1], mode) for mode in get_args(Mode)}
+    most = max(windows.values())
+    if most < 1:
         raise PrefkitError(
             f"lip-sync needs more than {WINDOW_FRAMES} frames with sound and the clip has {len(frames)} frames "
             f"and {len(audio) / SAMPLE_RATE:.2f} s of sound; give a longer clip"
         )
-    lips = embed_lips(frames, windows, embedder, batch_size)
-    sound = embed_audio(columns, windows, embedder)
+    return SyncEmbeddings(embed_lips(frames, most, embedder, batch_size), embed_audio(columns, most, embedder), windows)
+
+
+def score_embeddings(embeddings: SyncEmbeddings, mode: Mode) -> SyncScores:
+    """The scores of one mode; see `sync_scores`.
+
+    Raises:
+        PrefkitError: the clip is too short for this mode.
+    """
+    windows = embeddings.windows[mode]
+    if windows < 1:
+        raise PrefkitError(
+            f"the clip fills no window of {WINDOW_FRAMES} frames with sound in mode {mode!r}; give a longer clip"
+        )
+    lips, sound = embeddings.lips[:windows], embeddings.sound[:windows]
     distances = sync_distances(lips, sound, mode=mode)
     return SyncScores(
         offset=distances.offset,
