@@ -21,7 +21,11 @@ import pandas as pd
 
 from prefkit.backbones.tiny import TinyBackbone
 from prefkit.evaluation import compare_models
-from prefkit.loop import DEMO, HELD_OUT, MARGINS, all_scores, evaluate, held_out_clips, prepare_pairs, report, tune
+from prefkit.loop.demo import prepare_pairs
+from prefkit.loop.evaluating import all_scores, evaluate, held_out_clips
+from prefkit.loop.reporting import report
+from prefkit.loop.sizes import DEMO, HELD_OUT, MARGINS
+from prefkit.loop.tuning import tune
 from prefkit.sampling import sample_candidates
 from prefkit.scoring import score_candidates
 from prefkit.synthetic.judge import make_judge

@@ -64,7 +64,7 @@ def sample(
         backbone: Backbone = TinyBackbone.from_pretrained()
         adapter_hash = None
     else:
-        from prefkit.loop import tuned_backbone
+        from prefkit.loop.tuning import tuned_backbone
 
         backbone, adapter_hash = tuned_backbone(opened, run)
     summary = sample_candidates(

@@ -21,7 +21,8 @@ def train_dpo(
     seed: Seed = 0,
 ) -> None:
     """Fine-tune the tiny model on the pairs with Diffusion-DPO; resumes where it was interrupted."""
-    from prefkit.loop import TRAINING, tune
+    from prefkit.loop.sizes import TRAINING
+    from prefkit.loop.tuning import tune
     from prefkit.workspace import Workspace
 
     options: dict[str, Any] = TRAINING | {"objective": objective} | typed_options(option or [])
@@ -39,7 +40,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Compare the tuned model with the base on held-out conditions with the same seeds."""
-    from prefkit.loop import evaluate as evaluate_run
+    from prefkit.loop.evaluating import evaluate as evaluate_run
     from prefkit.workspace import Workspace
 
     evaluate_run(Workspace.open(workspace), run, per_condition=per_condition, seed=seed, workers=workers)
@@ -51,7 +52,7 @@ def report(
     output: Annotated[Path | None, typer.Option(help="The HTML file; by default reports/report.html.")] = None,
 ) -> None:
     """Write one HTML page with training curves, win rates and clips that play."""
-    from prefkit.loop import report as write
+    from prefkit.loop.reporting import report as write
     from prefkit.workspace import Workspace
 
     path = write(Workspace.open(workspace), output)
@@ -64,7 +65,8 @@ def demo(
     workers: Workers = 2,
 ) -> None:
     """Run the whole loop on synthetic portraits with simulated annotators, and end with a report."""
-    from prefkit.loop import DEMO, run_loop
+    from prefkit.loop.demo import run_loop
+    from prefkit.loop.sizes import DEMO
 
     path = run_loop(folder, DEMO, seed=seed, workers=workers)
     print_evaluation(folder, "dpo")

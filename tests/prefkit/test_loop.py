@@ -7,7 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from prefkit.loop import DEMO, run_loop
+from prefkit.loop.demo import run_loop
+from prefkit.loop.sizes import DEMO
 from prefkit.pairs import load_pairs
 from prefkit.tables import TABLES
 from prefkit.votes.store import VoteStore

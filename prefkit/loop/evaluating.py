@@ -1,0 +1,87 @@
+"""Base against tuned model on held-out conditions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from prefkit.backbones.tiny import TinyBackbone
+from prefkit.evaluation import clip_scores, compare_models
+from prefkit.loop.sizes import HELD_OUT, MARGINS
+from prefkit.loop.tuning import tuned_backbone
+from prefkit.metrics.catalogue import METRICS
+from prefkit.sampling import sample_candidates
+from prefkit.scoring import score_candidates
+from prefkit.synthetic.known_truth import DIRECTIONS, known_truth_scores
+from prefkit.tables import CANDIDATES, CONDITIONS, SCORES
+from prefkit.workspace import Workspace, atomic_write
+
+Row = dict[str, Any]
+
+
+def evaluate(
+    workspace: Workspace, run: str, *, per_condition: int = 1, seed: int = 0, workers: int = 1
+) -> dict[str, Any]:
+    """Samples base and tuned model on held-out conditions with the same seeds and compares them.
+
+    Writes reports/evaluation-<run>.json and returns its content; one of the same models, seed and metrics
+    is not made again.
+    """
+    base = TinyBackbone.from_pretrained()
+    tuned, adapter_hash = tuned_backbone(workspace, run)
+    options: dict[str, Any] = {"per_condition": per_condition, "split": HELD_OUT, "seed": seed + 1}
+    sample_candidates(workspace, base, **options)
+    sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
+    score_candidates(workspace, workers=workers)
+    what = {
+        "run": run,
+        "base": {"name": base.name, "weights_hash": base.weights_hash},
+        "adapter_hash": adapter_hash,
+        "seed": seed,
+        "per_condition": per_condition,
+        "metrics": {name: metric.version for name, metric in METRICS.items()},
+    }
+    path = workspace.path(f"reports/evaluation-{run}.json")
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    if what.items() <= earlier.items():
+        return earlier
+    result = what | {"results": _compare_with_base(workspace, adapter_hash, seed)}
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _compare_with_base(workspace: Workspace, adapter_hash: str, seed: int) -> list[Row]:
+    base, tuned = with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, adapter_hash))
+    scores = all_scores(workspace, base), all_scores(workspace, tuned)
+    synthetic = bool(scores[0]["metric"].isin(list(DIRECTIONS)).any())
+    directions = (DIRECTIONS if synthetic else {}) | {name: metric.direction for name, metric in METRICS.items()}
+    return compare_models(*scores, directions, margins=MARGINS if synthetic else None, seed=seed)
+
+
+def held_out_clips(workspace: Workspace, adapter_hash: str | None) -> list[Row]:
+    """Candidates of held-out conditions by one model."""
+    held_out = {row["condition_id"] for row in workspace.rows(CONDITIONS) if row["split"] == HELD_OUT}
+    return [
+        row
+        for row in workspace.rows(CANDIDATES)
+        if row["condition_id"] in held_out and row["adapter_hash"] == adapter_hash and row["error"] is None
+    ]
+
+
+def with_a_partner(first: list[Row], second: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The clips whose condition and seed the other model has too, both in the same order."""
+    others = {(row["condition_id"], row["seed"]): row for row in second}
+    shared = [row for row in first if (row["condition_id"], row["seed"]) in others]
+    return shared, [others[row["condition_id"], row["seed"]] for row in shared]
+
+
+def all_scores(workspace: Workspace, candidates: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Metrics of these clips and, where it is known, what truth says of them: condition_id, seed, metric, value."""
+    frame = pd.DataFrame(candidates)
+    scores = clip_scores(workspace.read(SCORES), frame)
+    conditions = {row["condition_id"]: row for row in workspace.rows(CONDITIONS)}
+    known = [row for row in candidates if conditions[row["condition_id"]]["truth"] is not None]
+    truth = known_truth_scores(workspace, known, conditions)
+    return pd.concat([scores, pd.DataFrame(truth)], ignore_index=True) if truth else scores
