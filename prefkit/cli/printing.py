@@ -1,6 +1,7 @@
 """What commands print."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,29 @@ def print_summary(title: str, summary: dict[str, Any]) -> None:
 
 
 def print_evaluation(workspace: Path, run: str) -> None:
-    """The evaluation of a run as a table, a line a metric."""
-    result = json.loads((workspace / "reports" / f"evaluation-{run}.json").read_text())
+    """The evaluation of a run as a table, a line a metric that has values."""
+    results = json.loads((workspace / "reports" / f"evaluation-{run}.json").read_text())["results"]
+    print_results([row for row in results if row["base_mean"] is not None])
+
+
+def print_results(results: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of `compare_models`, or of `human_win_rates`, which have no means."""
     grid = Grid(box=None, pad_edge=False)
     for heading in ("metric", "better", "base", "tuned", "win rate", "95 % interval", "not inferior"):
         grid.add_column(heading)
-    for row in result["results"]:
-        if row["base_mean"] is None:
-            continue
-        rate = "–" if row["win_rate"] is None else f"{row['win_rate']:.0%}"
-        known = row["win_rate_low"] is not None
-        interval = f"{row['win_rate_low']:.0%} – {row['win_rate_high']:.0%}" if known else "–"
-        inferior = {True: "yes", False: "not shown", None: "–"}[row["non_inferior"]]
+    for row in results:
+        low, high = row["win_rate_low"], row["win_rate_high"]
         grid.add_row(
             row["metric"],
             row["direction"],
-            f"{row['base_mean']:.3f}",
-            f"{row['tuned_mean']:.3f}",
-            rate,
-            interval,
-            inferior,
+            _shown(row["base_mean"], ".3f"),
+            _shown(row["tuned_mean"], ".3f"),
+            _shown(row["win_rate"], ".0%"),
+            "–" if low is None else f"{low:.0%} – {high:.0%}",
+            {True: "yes", False: "not shown", None: "–"}[row["non_inferior"]],
         )
     console.print(grid)
+
+
+def _shown(value: float | None, style: str) -> str:
+    return "–" if value is None else format(value, style)

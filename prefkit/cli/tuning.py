@@ -7,7 +7,7 @@ import typer
 
 from prefkit.cli.options import Run, Seed, Workers, WorkspacePath
 from prefkit.cli.parsing import typed_options
-from prefkit.cli.printing import console, print_evaluation
+from prefkit.cli.printing import console, print_evaluation, print_results
 
 
 def train_dpo(
@@ -35,16 +35,35 @@ def train_dpo(
 def evaluate(
     workspace: WorkspacePath,
     run: Run = "dpo",
-    per_condition: Annotated[int, typer.Option(help="Clips of each model a condition gets.")] = 1,
+    per_condition: Annotated[int, typer.Option(help="Clips of each model a condition gets.", min=1)] = 1,
+    human: Annotated[bool, typer.Option("--human", help="Ask people: open blind comparisons, count votes.")] = False,
+    votes: Annotated[int, typer.Option(help="With --human: votes each comparison wants.", min=1)] = 3,
     workers: Workers = 1,
     seed: Seed = 0,
 ) -> None:
     """Compare the tuned model with the base on held-out conditions with the same seeds."""
+    if human:
+        _evaluate_by_people(workspace, run, per_condition, votes, seed)
+        return
     from prefkit.loop.evaluating import evaluate as evaluate_run
     from prefkit.workspace import Workspace
 
     evaluate_run(Workspace.open(workspace), run, per_condition=per_condition, seed=seed, workers=workers)
     print_evaluation(workspace, run)
+
+
+def _evaluate_by_people(workspace: Path, run: str, per_condition: int, votes: int, seed: int) -> None:
+    from prefkit.loop.people import evaluate_by_people
+    from prefkit.workspace import Workspace
+
+    found = evaluate_by_people(
+        Workspace.open(workspace), run, per_condition=per_condition, target_votes=votes, seed=seed
+    )
+    console.print(f"{found['comparisons']} blind comparisons of {run} and the base", highlight=False)
+    if found["results"]:
+        print_results(found["results"])
+    else:
+        console.print(f"No votes yet: vote with 'prefkit annotate {workspace}', then run this again", highlight=False)
 
 
 def report(

@@ -19,6 +19,12 @@ from prefkit.tables import CANDIDATES, COMPARISONS, CONDITIONS, SCORES
 from prefkit.votes.store import VoteStore
 from prefkit.workspace import Workspace
 
+CRITERIA_SHOWN = {
+    "motion_video_alignment": "votes: mouth, head and shoulders move with the speech and the driving motion",
+    "expression": "votes: the face looks alive and natural",
+    "overall": "votes: the clip one would rather show",
+}
+
 
 def report(workspace: Workspace, output: str | Path | None = None, *, num_clips: int = 8) -> Path:
     """Writes one HTML page about what the workspace holds; returns its path.
@@ -43,8 +49,8 @@ def report(workspace: Workspace, output: str | Path | None = None, *, num_clips:
             title="Preference tuning of the tiny portrait model",
             stages=_stages(workspace, votes, built, runs),
             funnel=built["funnel"],
-            evaluations=[_evaluation(result) for result in results],
-            metrics=DESCRIPTIONS | {name: metric.description for name, metric in METRICS.items()},
+            evaluations=[_evaluation(result) for result in results] + _by_people(workspace),
+            metrics=DESCRIPTIONS | CRITERIA_SHOWN | {name: metric.description for name, metric in METRICS.items()},
             training=next(iter(runs.values()))["history"],
             clips=_clip_rows(workspace, results[0], num_clips),
             provenance=_provenance(results, runs),
@@ -84,6 +90,22 @@ def _evaluation(result: Mapping[str, Any]) -> Evaluation:
         primary="true_lip_sync" if "true_lip_sync" in measured else None,
         remark="Held-out conditions, unseen by annotators and training, sampled with the same seeds by both models.",
     )
+
+
+def _by_people(workspace: Workspace) -> list[Evaluation]:
+    """What annotators said of base and tuned clips, where they were asked and answered."""
+    found = [json.loads(path.read_text()) for path in sorted(workspace.path("reports").glob("people-*.json"))]
+    return [
+        Evaluation(
+            title=f"{result['run']} against the base, by votes",
+            results=result["results"],
+            remark=f"{max(row['num_votes'] for row in result['results'])} votes a criterion by "
+            f"{max(row['num_annotators'] for row in result['results'])} annotators "
+            f"({', '.join(result['results'][0]['sources'])}) on {result['comparisons']} blind comparisons.",
+        )
+        for result in found
+        if result["results"]
+    ]
 
 
 def _clip_rows(workspace: Workspace, result: Mapping[str, Any], count: int) -> list[ClipRow]:
