@@ -7,7 +7,7 @@ import typer
 
 from prefkit.cli.options import Run, Seed, Workers, WorkspacePath
 from prefkit.cli.parsing import typed_options
-from prefkit.cli.printing import console, print_evaluation, print_results
+from prefkit.cli.printing import console, print_evaluation, print_results, print_summary
 
 
 def train_dpo(
@@ -64,6 +64,28 @@ def _evaluate_by_people(workspace: Path, run: str, per_condition: int, votes: in
         print_results(found["results"])
     else:
         console.print(f"No votes yet: vote with 'prefkit annotate {workspace}', then run this again", highlight=False)
+
+
+def next_round(
+    workspace: WorkspacePath,
+    run: Run = "dpo",
+    per_condition: Annotated[int, typer.Option(help="Clips a condition gets.", min=1)] = 4,
+    comparisons: Annotated[int, typer.Option(help="At most so many comparisons a condition.", min=1)] = 3,
+    votes: Annotated[int, typer.Option(help="How many votes each comparison wants.", min=1)] = 3,
+    strategy: Annotated[str, typer.Option(help="How comparisons are chosen; see 'prefkit compare'.")] = "random",
+    workers: Workers = 1,
+    seed: Seed = 0,
+) -> None:
+    """Sample the next round's candidates with the tuned model, score them and open their comparisons."""
+    from prefkit.loop.rounds import open_round
+    from prefkit.workspace import Workspace
+
+    opened = open_round(
+        Workspace.open(workspace), run, per_condition=per_condition, comparisons=comparisons, target_votes=votes,
+        strategy=strategy, seed=seed, workers=workers,
+    )  # fmt: skip
+    print_summary(f"round {opened.pop('round')}", opened)
+    console.print(f"Now: prefkit annotate {workspace}", highlight=False, soft_wrap=True)
 
 
 def report(

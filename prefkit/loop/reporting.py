@@ -11,6 +11,7 @@ import pandas as pd
 
 from prefkit.errors import PrefkitError
 from prefkit.loop.evaluating import held_out_clips, with_a_partner
+from prefkit.loop.rounds import round_history
 from prefkit.metrics.catalogue import METRICS
 from prefkit.reporting.report import ClipRow, Evaluation, ReportData, Stage, write_report
 from prefkit.synthetic.conditions import LICENCE
@@ -53,6 +54,7 @@ def report(workspace: Workspace, output: str | Path | None = None, *, num_clips:
             metrics=DESCRIPTIONS | CRITERIA_SHOWN | {name: metric.description for name, metric in METRICS.items()},
             training=next(iter(runs.values()))["history"],
             clips=_clip_rows(workspace, results[0], num_clips),
+            rounds=round_history(workspace, votes),
             provenance=_provenance(results, runs),
             num_votes=len(votes),
             num_simulated=int((votes["source"] == "simulated").sum()),

@@ -96,6 +96,7 @@ class ReportData:
         metrics: metric -> one line on what it measures.
         training: the trainer's `log_history`: dicts with "step" and any of the keys in `PANELS`.
         clips: rows to watch.
+        rounds: of sampling and asking: round, model, clips, comparisons, votes, means (metric -> mean).
         provenance: heading -> name -> value: versions, seeds, hashes, commands.
         num_votes: votes behind the pairs.
         num_simulated: how many of them are simulated.
@@ -110,6 +111,7 @@ class ReportData:
     metrics: Mapping[str, str] = field(default_factory=dict)
     training: Sequence[Mapping[str, Any]] = ()
     clips: Sequence[ClipRow] = ()
+    rounds: Sequence[Mapping[str, Any]] = ()
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     num_votes: int = 0
     num_simulated: int = 0

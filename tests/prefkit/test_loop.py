@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from prefkit.loop.demo import run_loop
+from prefkit.loop.people import evaluate_by_people
+from prefkit.loop.reporting import report
+from prefkit.loop.rounds import open_round, round_history
 from prefkit.loop.sizes import DEMO
 from prefkit.pairs import load_pairs
-from prefkit.tables import TABLES
+from prefkit.synthetic.judge import make_judge
+from prefkit.tables import CANDIDATES, CRITERIA, TABLES
+from prefkit.votes.simulated import simulate_votes
 from prefkit.votes.store import VoteStore
 from prefkit.workspace import Workspace
 
@@ -97,3 +103,35 @@ def test_the_same_seed_gives_the_same_tables(finished, tmp_path):
     for split in ("train", "test"):
         name = f"pairs/pairs/{split}.parquet"
         assert (root / name).read_bytes() == (again / name).read_bytes()
+
+
+def test_people_judge_base_against_tuned_and_the_report_shows_it(finished, tmp_path):
+    root = shutil.copytree(finished[0], tmp_path / "w")
+    workspace = Workspace.open(root)
+    opened = evaluate_by_people(workspace, "dpo", seed=3, target_votes=2)
+    assert opened["comparisons"] == 3 and opened["results"] == []
+
+    simulate_votes(workspace, make_judge(workspace), annotators=2, purpose="evaluate")
+    counted = evaluate_by_people(workspace, "dpo", seed=3, target_votes=2)
+    assert counted["comparisons"] == 3
+    assert [row["metric"] for row in counted["results"]] == sorted(CRITERIA)
+    assert all(row["num_conditions"] == 3 and row["sources"] == ["simulated"] for row in counted["results"])
+    assert "dpo against the base, by votes" in report(workspace).read_text()
+
+
+def test_the_tuned_model_samples_the_next_round(finished, tmp_path):
+    root = shutil.copytree(finished[0], tmp_path / "w")
+    workspace = Workspace.open(root)
+    first = open_round(workspace, "dpo", per_condition=2, comparisons=1, target_votes=1, seed=3)
+    assert (first["round"], first["clips"], first["comparisons"]) == (1, 16, 8)
+    assert open_round(workspace, "dpo", per_condition=2, comparisons=1, target_votes=1, seed=3) == first | {"scored": 0}
+
+    clips = workspace.read(CANDIDATES)
+    of_round = clips[clips["round"] == 1]
+    assert set(of_round["adapter_hash"]) == {first["adapter_hash"]}
+    assert not set(of_round["seed"]) & set(clips.loc[clips["round"] == 0, "seed"])
+    simulate_votes(workspace, make_judge(workspace), annotators=1, seed=3)
+    history = round_history(workspace, VoteStore.in_workspace(workspace).votes())
+    assert [(row["round"], row["model"], row["comparisons"]) for row in history] == [(0, "base", 16), (1, "dpo", 8)]
+    assert history[1]["votes"] == 8 * 3 and "sync_d" in history[1]["means"]
+    assert "<h2>Rounds</h2>" in report(workspace).read_text()
