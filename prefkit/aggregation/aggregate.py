@@ -4,7 +4,7 @@ from typing import Literal
 
 import pandas as pd
 
-from prefkit.aggregation.majority import count_votes
+from prefkit.aggregation.majority import QUESTION, count_votes
 from prefkit.aggregation.standing import standing_votes
 from prefkit.errors import PrefkitError, nearest_names
 
@@ -20,6 +20,7 @@ def aggregate_votes(
     resamples: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
+    prior: float = 1.0,
     allow_mixed_sources: bool = False,
 ) -> pd.DataFrame:
     """Aggregates the votes that stand (`standing_votes`) per comparison and criterion.
@@ -40,6 +41,8 @@ def aggregate_votes(
         resamples: bradley-terry: bootstrap draws of annotators for the intervals; 0 for none.
         confidence: bradley-terry: of the two-sided intervals, in (0, 1).
         seed: bradley-terry: of the draws.
+        prior: bradley-terry: precision of the normal prior of the clips' strengths, > 0: the larger, the closer
+            to even.
         allow_mixed_sources: bradley-terry: fit simulated, model and human votes as one. (The majority counts
             each question by itself and names its sources.)
 
@@ -65,7 +68,26 @@ def aggregate_votes(
     """
     if method not in METHODS:
         raise PrefkitError(f"there is no method {method!r}{nearest_names(method, METHODS)}")
-    if method != "majority":
-        raise NotImplementedError(method)
     standing, _ = standing_votes(votes)
-    return count_votes(standing)
+    questions = count_votes(standing)
+    if method == "majority":
+        return questions
+    if comparisons is None:
+        raise PrefkitError("the method bradley-terry needs to know the clips of each comparison; give the comparisons")
+    from prefkit.aggregation.model import fit_standing  # SciPy is not on a machine that only annotates
+
+    fitted = fit_standing(
+        standing, comparisons, resamples=resamples, confidence=confidence, seed=seed, prior=prior,
+        allow_mixed_sources=allow_mixed_sources,
+    )  # fmt: skip
+    return _with_probabilities(questions, fitted.questions)
+
+
+def _with_probabilities(questions: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
+    """The method's probabilities in the place of the majority's; both sorted alike."""
+    wanted = pd.MultiIndex.from_frame(questions[QUESTION])
+    found = fitted.set_index(QUESTION).reindex(wanted)
+    for name in ("probability", "tie_probability", "low", "high"):
+        questions[name] = found[name].to_numpy(dtype=float)
+    questions["margin"] = (2 * questions["probability"] - 1).abs()
+    return questions
