@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -191,7 +192,13 @@ def _score_all(tasks: Sequence[_Task], workers: int) -> Iterator[list[dict[str, 
 
 
 def _one_thread_each() -> None:
+    """Threads of several processes would wait for each other; most of the time, on few cores."""
     os.environ.update(OMP_NUM_THREADS="1", OPENCV_FOR_THREADS_NUM="1")
+    # a script that calls this stage has imported them again by now, with as many threads as there are cores
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
 
 
 def _score_task(task: _Task) -> list[dict[str, Any]]:
