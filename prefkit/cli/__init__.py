@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import prefkit
-from prefkit.cli import clips, pairs, tuning, voting
+from prefkit.cli import annotation, clips, pairs, tuning, voting
 from prefkit.errors import PrefkitError
 
 app = typer.Typer(
@@ -53,8 +53,8 @@ app.command("sample")(clips.sample)
 app.command("score")(clips.score)
 app.command("metrics")(clips.metrics)
 app.command("compare")(voting.compare)
-app.command("annotate")(voting.annotate)
-app.add_typer(voting.votes_app, name="votes")
+app.command("annotate")(annotation.annotate)
+app.add_typer(annotation.votes_app, name="votes")
 app.command("build-pairs")(pairs.build_pairs)
 app.command("train-dpo")(tuning.train_dpo)
 app.command("evaluate")(tuning.evaluate)
