@@ -27,9 +27,18 @@ TRL ``DPOConfig`` (language)              ``beta`` on log-likelihoods           
 Errors of a flow model are larger than those of the same model written as noise prediction, since with
 x_t = (1 - s) x0 + s e the identity |e - e'|^2 = (1 - s)^2 |v - v'|^2 holds: a `beta` tuned on noise
 prediction corresponds to beta * (1 - s)^2 on velocities.
+
+Ties. Both models give P(win), P(tie) and P(loss) of the chosen clip from the margin z, with one number:
+`tie_rate`, the share of ties between clips whose margin is zero (Chen et al. 2024, arXiv 2409.17431)::
+
+    Davidson 1970          win : tie : loss = 1 : nu exp(-z/2) : exp(-z),    nu = 2 tie_rate / (1 - tie_rate)
+    Rao & Kupper 1967      P(win) = sigmoid(z - eta), P(loss) = sigmoid(-z - eta),
+                           eta = log((1 + tie_rate) / (1 - tie_rate))
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
@@ -37,23 +46,89 @@ from torch.nn import functional
 from prefkit.errors import PrefkitError, nearest_names
 
 
-def _sigmoid(difference: torch.Tensor, beta: float) -> torch.Tensor:
-    return -functional.logsigmoid(beta * difference)
+@dataclass(frozen=True)
+class _Pairs:
+    """What each loss sees of a batch; tensors are [B]."""
+
+    gain: torch.Tensor  # (reference - policy error) of the chosen clip, less the (damped) one of the rejected
+    chosen_errors: torch.Tensor
+    decided: torch.Tensor  # P(chosen better) where it was no tie
+    ties: torch.Tensor  # P(tie)
+    beta: float
+    label_smoothing: float
+    tie_rate: float
+
+    @property
+    def preference(self) -> torch.Tensor:
+        """P(chosen better), a tie counted half."""
+        return self.decided * (1 - self.ties) + self.ties / 2
 
 
-def _hinge(difference: torch.Tensor, beta: float) -> torch.Tensor:
-    return torch.relu(1 - beta * difference)
+def _flipped(probability: torch.Tensor, share: float) -> torch.Tensor:
+    """The probability once this share of labels is flipped."""
+    return probability * (1 - share) + (1 - probability) * share
 
 
-def _ipo(difference: torch.Tensor, beta: float) -> torch.Tensor:
-    return (difference - 1 / (2 * beta)) ** 2
+def _expected(
+    probability: torch.Tensor, loss: Callable[[torch.Tensor], torch.Tensor], gain: torch.Tensor
+) -> torch.Tensor:
+    """The loss of "chosen is better", expected over which clip is; that of the opposite is loss(-gain)."""
+    return probability * loss(gain) + (1 - probability) * loss(-gain)
 
 
-# Each is the loss of "chosen is better"; the loss of the opposite is the same function of the negative.
-LOSS_TYPES: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
-    "sigmoid": _sigmoid,  # Diffusion-DPO
+def _sigmoid(pairs: _Pairs) -> torch.Tensor:
+    label = _flipped(pairs.preference, pairs.label_smoothing)
+    return _expected(label, lambda gain: -functional.logsigmoid(pairs.beta * gain), pairs.gain)
+
+
+def _hinge(pairs: _Pairs) -> torch.Tensor:
+    label = _flipped(pairs.preference, pairs.label_smoothing)
+    return _expected(label, lambda gain: torch.relu(1 - pairs.beta * gain), pairs.gain)
+
+
+def _ipo(pairs: _Pairs) -> torch.Tensor:
+    label = _flipped(pairs.preference, pairs.label_smoothing)
+    return _expected(label, lambda gain: (gain - 1 / (2 * pairs.beta)) ** 2, pairs.gain)
+
+
+def _robust(pairs: _Pairs) -> torch.Tensor:
+    # the label that, flipped, is the one at hand; outside 0 to 1 it still makes the loss unbiased
+    label = (pairs.preference - pairs.label_smoothing) / (1 - 2 * pairs.label_smoothing)
+    return _expected(label, lambda gain: -functional.logsigmoid(pairs.beta * gain), pairs.gain)
+
+
+def _davidson(pairs: _Pairs) -> torch.Tensor:
+    margin = pairs.beta * pairs.gain
+    tie = math.log(2 * pairs.tie_rate / (1 - pairs.tie_rate)) - margin / 2
+    log_odds = torch.stack((torch.zeros_like(margin), tie, -margin))
+    return _cross_entropy(pairs, log_odds - log_odds.logsumexp(0))
+
+
+def _rao_kupper(pairs: _Pairs) -> torch.Tensor:
+    margin = pairs.beta * pairs.gain
+    threshold = math.log((1 + pairs.tie_rate) / (1 - pairs.tie_rate))
+    win, loss = functional.logsigmoid(margin - threshold), functional.logsigmoid(-margin - threshold)
+    return _cross_entropy(pairs, torch.stack((win, math.log(math.expm1(2 * threshold)) + win + loss, loss)))
+
+
+def _cross_entropy(pairs: _Pairs, log_probabilities: torch.Tensor) -> torch.Tensor:
+    win = _flipped(pairs.decided, pairs.label_smoothing)
+    labels = torch.stack(((1 - pairs.ties) * win, pairs.ties, (1 - pairs.ties) * (1 - win)))
+    return -(labels * log_probabilities).sum(0)
+
+
+def _sft(pairs: _Pairs) -> torch.Tensor:
+    return pairs.chosen_errors
+
+
+LOSS_TYPES: dict[str, Callable[[_Pairs], torch.Tensor]] = {
+    "sigmoid": _sigmoid,  # Diffusion-DPO; with label smoothing cDPO (Mitchell 2023)
     "hinge": _hinge,  # SLiC (arXiv 2305.10425), as in the diffusers example
     "ipo": _ipo,  # Azar et al. 2023 (arXiv 2310.12036), eq. 17, with tau = beta
+    "robust": _robust,  # rDPO (arXiv 2403.00409): unbiased where label_smoothing is the share of flipped labels
+    "davidson": _davidson,  # ties, see above
+    "rao_kupper": _rao_kupper,  # ties, see above
+    "sft": _sft,  # the chosen clip's own error: an anchor (Reg-DPO, arXiv 2511.01450)
 }
 
 
@@ -102,12 +177,14 @@ def preference_loss(
     reference_rejected_errors: torch.Tensor,
     *,
     beta: float,
-    loss_type: str = "sigmoid",
+    loss_type: str | Sequence[str] = "sigmoid",
+    loss_weights: Sequence[float] | None = None,
     preference: torch.Tensor | None = None,
+    tie_probability: torch.Tensor | None = None,
+    tie_rate: float = 1 / 3,
     label_smoothing: float = 0.0,
     weight: torch.Tensor | None = None,
     rejected_weight: float = 1.0,
-    sft_weight: float = 0.0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss of a batch of pairs, and what to log about it.
 
@@ -117,46 +194,83 @@ def preference_loss(
         reference_chosen_errors: the reference's errors at the same noise and timesteps, [B].
         reference_rejected_errors: likewise.
         beta: see the table above.
-        loss_type: one of `LOSS_TYPES`.
-        preference: P(chosen better) in [0, 1], [B]; absent means 1. The loss is the expectation over
-            which clip is better, so ½ has no gradient where policy and reference agree.
-        label_smoothing: share of labels taken to be flipped, in [0, ½) (cDPO, Mitchell 2023).
+        loss_type: one of `LOSS_TYPES`, or several whose weighted sum is taken.
+        loss_weights: one number per loss type, 1 each by default. The gradient of a pair's sigmoid loss
+            is beta / 2 at initialisation, so an "sft" of the order of beta / 10 is felt.
+        preference: P(chosen better) in [0, 1], ties counted half, [B]; absent means 1. The loss is the
+            expectation over which clip is better, so ½ has no gradient where policy and reference agree.
+        tie_probability: P(tie) in [0, 1], [B]; absent means 0. With it and no `preference`, chosen wins
+            wherever it is no tie.
+        tie_rate: share of ties between equal clips, in (0, 1), of the two losses that know ties.
+        label_smoothing: share of labels taken to be flipped, in [0, ½): "robust" corrects for it, the
+            others mix it into the label.
         weight: of each pair, [B]. The loss is the mean of weight * loss and not divided by the sum of
             the weights, so that it does not depend on how pairs are batched; give weights of mean 1.
         rejected_weight: α in [0, 1], damps the rejected clip's reward in the loss: keeps the policy from
             lowering the loss by growing worse on both clips.
-        sft_weight: λ; adds λ * weight * chosen error, an anchor on the chosen clip (Reg-DPO,
-            arXiv 2511.01450). The pair term's gradient is beta / 2 at initialisation: a λ of the order
-            of beta / 10 is felt.
 
     Returns:
         The loss (a scalar with gradient) and detached scalars by TRL's names: ``rewards/chosen``,
         ``rewards/rejected``, ``rewards/margins``, ``rewards/accuracies``, ``errors/chosen``,
-        ``errors/rejected``. Rewards are undamped.
+        ``errors/rejected``, and each loss by itself as ``loss/<type>`` where there are several. Rewards
+        are undamped.
 
     Raises:
-        PrefkitError: the loss type is unknown, or a number is outside its range.
+        PrefkitError: a loss type is unknown, or a number is outside its range.
 
     >>> chosen, rejected, reference = torch.tensor([0.2]), torch.tensor([0.4]), torch.tensor([0.3])
     >>> loss, metrics = preference_loss(chosen, rejected, reference, reference, beta=10.0)
     >>> print(f"{loss:.6f} {metrics['rewards/margins']:.3f} {metrics['rewards/accuracies']:.1f}")
     0.126928 2.000 1.0
-    """
-    check_options(beta, loss_type, label_smoothing, rejected_weight, sft_weight)
-    chosen_gain = reference_chosen_errors - chosen_errors
-    rejected_gain = reference_rejected_errors - rejected_errors
-    difference = chosen_gain - rejected_weight * rejected_gain
 
-    probability = torch.ones_like(difference) if preference is None else preference.to(difference)
-    probability = probability * (1 - label_smoothing) + (1 - probability) * label_smoothing
-    one_sided = LOSS_TYPES[loss_type]
-    losses = probability * one_sided(difference, beta) + (1 - probability) * one_sided(-difference, beta)
-    if sft_weight:
-        losses = losses + sft_weight * chosen_errors
+    An anchor on the chosen clip adds 5 * 0.2:
+
+    >>> anchored = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 5.0]}
+    >>> loss, metrics = preference_loss(chosen, rejected, reference, reference, beta=10.0, **anchored)
+    >>> print(f"{loss:.6f} {metrics['loss/sigmoid']:.6f} {metrics['loss/sft']:.1f}")
+    1.126928 0.126928 0.2
+
+    Where 1 label in 10 is wrong, "robust" is [0.9 l(2) - 0.1 l(-2)] / 0.8 with l(z) = log(1 + exp(-z)):
+
+    >>> clips = chosen, rejected, reference, reference
+    >>> print(f"{preference_loss(*clips, beta=10.0, loss_type='robust', label_smoothing=0.1)[0]:.6f}")
+    -0.123072
+
+    A certain tie costs less where the margin is zero; with a tie rate of 1/3 it is -log(1/3) there:
+
+    >>> tie = {"loss_type": "davidson", "tie_probability": torch.ones(1)}
+    >>> print(f"{preference_loss(*clips, beta=10.0, **tie)[0]:.6f}")
+    1.407606
+    >>> print(f"{preference_loss(reference, reference, reference, reference, beta=10.0, **tie)[0]:.6f}")
+    1.098612
+    """
+    names, factors = loss_terms(loss_type, loss_weights)
+    check_options(beta, label_smoothing, rejected_weight, tie_rate)
+    gain = (reference_chosen_errors - chosen_errors) - rejected_weight * (reference_rejected_errors - rejected_errors)
+    ties = torch.zeros_like(gain) if tie_probability is None else tie_probability.to(gain)
+    pairs = _Pairs(
+        gain=gain,
+        chosen_errors=chosen_errors,
+        decided=torch.ones_like(gain) if preference is None else _decided(preference.to(gain), ties),
+        ties=ties,
+        beta=beta,
+        label_smoothing=label_smoothing,
+        tie_rate=tie_rate,
+    )
+    terms = {name: LOSS_TYPES[name](pairs) for name in names}
+    loss = sum(factor * terms[name] for name, factor in zip(names, factors, strict=True))
     metrics = reward_metrics(
         chosen_errors, rejected_errors, reference_chosen_errors, reference_rejected_errors, beta=beta
     )
-    return _weighted_mean(losses, weight), metrics
+    if len(names) > 1:
+        metrics |= {f"loss/{name}": terms[name].detach().mean() for name in names}
+    return _weighted_mean(torch.as_tensor(loss), weight), metrics
+
+
+def _decided(preference: torch.Tensor, ties: torch.Tensor) -> torch.Tensor:
+    """P(chosen better | no tie) of P(chosen better) with ties counted half; ½ where a tie is certain."""
+    left = 1 - ties
+    return torch.where(left > 0, (preference - ties / 2) / left.clamp(min=1e-12), 0.5).clamp(0, 1)
 
 
 def supervised_loss(chosen_errors: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
@@ -194,17 +308,38 @@ def _weighted_mean(losses: torch.Tensor, weight: torch.Tensor | None) -> torch.T
     return losses.mean() if weight is None else (weight.to(losses) * losses).mean()
 
 
-def check_options(
-    beta: float, loss_type: str, label_smoothing: float, rejected_weight: float, sft_weight: float
-) -> None:
-    """Raises PrefkitError where an option of `preference_loss` is unknown or outside its range."""
-    if loss_type not in LOSS_TYPES:
-        raise PrefkitError(f"there is no loss type {loss_type!r}{nearest_names(loss_type, LOSS_TYPES)}")
+def loss_terms(
+    loss_type: str | Sequence[str], loss_weights: Sequence[float] | None
+) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Names and weights of the losses that are added up.
+
+    Raises:
+        PrefkitError: a name is unknown or given twice, there is none, or the weights do not fit.
+
+    >>> loss_terms(["sigmoid", "sft"], [1.0, 20.0])
+    (('sigmoid', 'sft'), (1.0, 20.0))
+    """
+    names = (loss_type,) if isinstance(loss_type, str) else tuple(loss_type)
+    for name in names:
+        if name not in LOSS_TYPES:
+            raise PrefkitError(f"there is no loss type {name!r}{nearest_names(name, LOSS_TYPES)}")
+    if not names or len(set(names)) < len(names):
+        raise PrefkitError(f"loss_type is {list(names)}; expected one or more names, each once")
+    factors = (1.0,) * len(names) if loss_weights is None else tuple(float(number) for number in loss_weights)
+    if len(factors) != len(names) or min(factors) < 0:
+        raise PrefkitError(
+            f"loss_weights is {list(factors)} for the losses {', '.join(names)}; expected a number from 0 for each"
+        )
+    return names, factors
+
+
+def check_options(beta: float, label_smoothing: float, rejected_weight: float, tie_rate: float) -> None:
+    """Raises PrefkitError where a number of `preference_loss` is outside its range."""
     if beta <= 0:
         raise PrefkitError(f"beta is {beta}; expected a number above 0")
     if not 0 <= label_smoothing < 0.5:
         raise PrefkitError(f"label_smoothing is {label_smoothing}; expected a share from 0 to below 0.5")
     if not 0 <= rejected_weight <= 1:
         raise PrefkitError(f"rejected_weight is {rejected_weight}; expected a number from 0 to 1")
-    if sft_weight < 0:
-        raise PrefkitError(f"sft_weight is {sft_weight}; expected 0 or more")
+    if not 0 < tie_rate < 1:
+        raise PrefkitError(f"tie_rate is {tie_rate}; expected a share between 0 and 1")

@@ -1,28 +1,31 @@
 """`DiffusionDPOTrainer`: a `transformers.Trainer` whose step is Diffusion-DPO (Wallace et al., arXiv 2311.12908)."""
 
-import contextlib
-import copy
-import signal
-import threading
+import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from peft import LoraConfig
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from prefkit.backbones.adapters import attach_adapter, load_adapter, save_adapter
+from prefkit.backbones.adapters import attach_adapter, restore_adapter, save_adapter
 from prefkit.backbones.contract import Backbone, Conditioning
-from prefkit.progress import track
+from prefkit.errors import PrefkitError
+from trainers.callbacks import ProgressBar
+from trainers.checkpoints import load_optimizer_state, optimizer_state
 from trainers.config import DiffusionDPOConfig
-from trainers.data import EncodedPairs, EvaluationGrid, TrainingDraws, collate
-from trainers.losses import prediction_errors, preference_loss, reward_metrics, supervised_loss
+from trainers.disk import full_disk_is_a_sentence
+from trainers.draws import EvaluationGrid, TrainingDraws, collate
+from trainers.encoding import EncodedPairs
+from trainers.held_out import held_out_metrics
+from trainers.losses import prediction_errors, preference_loss, supervised_loss
+from trainers.reference import ReferenceCache, adapter_off, fill, frozen_copy, keys
 
 Batch = dict[str, Any]
+REFERENCE_FILE = "reference.pt"
 
 
 class Denoiser(nn.Module):
@@ -32,23 +35,36 @@ class Denoiser(nn.Module):
         super().__init__()
         self.model = backbone.model
         self._predict = backbone.predict
+        # the layers that FSDP shards one by one
+        self._no_split_modules = getattr(backbone.model, "_no_split_modules", None)
 
     def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         """The prediction [B, C, F, h, w]."""
         return self._predict(noisy, timesteps, conditioning)
 
+    def activation_checkpointing_enable(self, **options: Any) -> None:
+        """What transformers calls; diffusers' models have their own name for it."""
+        if not getattr(self.model, "_supports_gradient_checkpointing", False):
+            raise PrefkitError(
+                f"{type(self.model).__name__} has no gradient checkpointing; leave activation_checkpointing out"
+            )
+        self.model.enable_gradient_checkpointing()  # type: ignore[operator]
+
+    gradient_checkpointing_enable = activation_checkpointing_enable  # the name before transformers 5.20
+
 
 class DiffusionDPOTrainer(transformers.Trainer):
     """Fine-tunes a backbone on preference pairs, with LoRA or in full.
 
-    Chosen and rejected clips share noise and timestep and go through the model in one forward. The
-    reference is the model with its adapter off, or a frozen copy when all weights are trained.
+    Chosen and rejected clips share noise and timestep and go through the model in one forward.
 
     Args:
         backbone: what is tuned, in place.
         args: the options.
         train_pairs: encoded training pairs.
         eval_pairs: encoded held-out pairs, or None.
+        cache_folder: where the reference's numbers are kept; None keeps them in memory.
+        dataset_fingerprint: identifies the data in that cache.
     """
 
     args: DiffusionDPOConfig
@@ -63,29 +79,93 @@ class DiffusionDPOTrainer(transformers.Trainer):
         args: DiffusionDPOConfig,
         train_pairs: EncodedPairs,
         eval_pairs: EncodedPairs | None = None,
+        *,
+        cache_folder: Path | None = None,
+        dataset_fingerprint: str = "",
     ):
         self.backbone = backbone
-        self.reference = _prepare_weights(backbone, args)
+        _prepare_weights(backbone, args)
+        copied = args.objective == "dpo" and args.reference in ("copy", "synced")
+        self.reference = Denoiser(frozen_copy(backbone)) if copied else None
         self._sums: dict[str, list[torch.Tensor]] = defaultdict(list)
-        self._reference_on_grid: dict[int, torch.Tensor] = {}
         timesteps = {"low": args.timestep_low, "high": args.timestep_high}
         super().__init__(
             model=Denoiser(backbone),
             args=args,
             data_collator=collate,
-            train_dataset=TrainingDraws(train_pairs, seed=args.seed, draws=args.draws, **timesteps),
+            train_dataset=TrainingDraws(
+                train_pairs,
+                seed=args.seed,
+                draws=args.draws,
+                losers_per_winner=args.losers_per_winner,
+                multiple_of=args.pairs_per_step,
+                **timesteps,
+            ),
             eval_dataset=EvaluationGrid(eval_pairs, size=args.eval_draws, limit=args.eval_pairs, **timesteps)
             if eval_pairs
             else None,
             compute_metrics=self._held_out_metrics,
         )
-        if self.reference is not None:
-            self.reference.to(args.device)
         self.loss_is_scaled_for_ga = False  # a mean over a batch, which transformers divides
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         if not args.disable_tqdm:
-            self.add_callback(_ProgressBar())
+            self.add_callback(ProgressBar())
+        if args.early_stopping_patience is not None and self.eval_dataset is not None:
+            self.add_callback(transformers.EarlyStoppingCallback(args.early_stopping_patience))
+        self._measure_reference(cache_folder, dataset_fingerprint)
+
+    def _measure_reference(self, cache_folder: Path | None, dataset_fingerprint: str) -> None:
+        """What the untuned model does on the held-out grid and, if asked for, at every draw of this run."""
+        args = self.args
+        self.model.to(args.device)
+        if self.reference is not None:
+            self.reference.to(args.device)
+            if args.reference == "synced":
+                self.add_callback(_sync_reference(self))
+        about = {
+            "weights": self.backbone.weights_hash,
+            "dataset": dataset_fingerprint,
+            "seed": args.seed,
+            "draws": args.draws,
+            "timesteps": [args.timestep_low, args.timestep_high],
+            "held_out": [args.eval_draws, args.eval_pairs],
+            "losers_per_winner": args.losers_per_winner,
+            "windows": args.max_windows,
+            "precision": str(self.accelerator.mixed_precision),
+        }
+        self._cache = ReferenceCache(cache_folder, about)
+        self.accelerator.wait_for_everyone()  # all have read before one writes
+        if args.reference == "cached" and args.objective == "dpo":
+            seen = len(self.train_dataset)
+            if args.max_steps > 0:
+                seen = min(seen, args.max_steps * args.pairs_per_step)
+            self._fill(self.train_dataset, range(seen), args.per_device_train_batch_size, "Reference on training pairs")
+            self.train_dataset.reference_errors = self._cache.errors
+        if self.eval_dataset is not None:
+            places = range(len(self.eval_dataset))
+            self._fill(self.eval_dataset, places, args.per_device_eval_batch_size, "Reference on held-out pairs")
+
+    def _fill(self, dataset: Any, entries: range, batch_size: int, description: str) -> None:
+        share = (self.args.process_index, self.args.world_size)
+        options = {"batch_size": batch_size, "description": description, "share": share}
+        fill(self._cache, dataset, entries, self._measure_untuned, **options)  # type: ignore[arg-type]
+        if self.args.world_size > 1:
+            self._share_numbers(dataset, entries)
+
+    def _share_numbers(self, dataset: Any, entries: range) -> None:
+        wanted = {key for index in entries for key in keys(dataset, index)}
+        known = [(key, self._cache.numbers(key)) for key in wanted if key in self._cache]
+        gathered: list[Any] = [None] * self.args.world_size
+        torch.distributed.all_gather_object(gathered, known)
+        self._cache.hold([row for rows in gathered for row in rows])
+
+    @torch.no_grad()
+    def _measure_untuned(self, batch: Batch) -> torch.Tensor:
+        inputs = self._prepare_inputs(batch)
+        with self.accelerator.autocast(), adapter_off(self.backbone):
+            errors, norms = self._errors_and_norms(self.accelerator.unwrap_model(self.model), inputs)
+        return torch.stack((*errors, *norms), dim=1).float()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # TrainingDraws is shuffled already
@@ -95,15 +175,16 @@ class DiffusionDPOTrainer(transformers.Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of a batch of `trainers.data.collate`; its metrics wait for the next `log`."""
+        """The loss of a batch of `trainers.draws.collate`; its metrics wait for the next `log`."""
         args = self.args
         if args.objective == "sft":
-            (chosen,) = self._errors(model, inputs, ("chosen",))
+            chosen = self._chosen_errors(model, inputs)
             loss = supervised_loss(chosen, inputs["weight"])
             metrics = {"errors/chosen": chosen.detach().mean()}
         else:
             reference_chosen, reference_rejected = self._reference_errors(inputs)
             chosen, rejected = self._errors(model, inputs)
+            knows_ties = {"davidson", "rao_kupper"} & set(args.loss_type)
             loss, metrics = preference_loss(
                 chosen,
                 rejected,
@@ -111,33 +192,54 @@ class DiffusionDPOTrainer(transformers.Trainer):
                 reference_rejected,
                 beta=args.beta,
                 loss_type=args.loss_type,
+                loss_weights=args.loss_weights,
                 preference=inputs["preference"] if args.soft_labels else None,
+                tie_probability=inputs["tie_probability"] if knows_ties or args.soft_labels else None,
+                tie_rate=args.tie_rate,
                 label_smoothing=args.label_smoothing,
                 weight=inputs["weight"],
                 rejected_weight=args.rejected_weight,
-                sft_weight=args.sft_weight,
             )
         for name, value in metrics.items():
             self._sums[name].append(value)
         return (loss, {}) if return_outputs else loss
 
-    def _errors(
-        self, model: nn.Module, batch: Batch, sides: tuple[str, ...] = ("chosen", "rejected")
-    ) -> tuple[torch.Tensor, ...]:
-        """The model's errors [B] on each side, all sides in one forward."""
-        latents = torch.cat([batch[f"{side}_latents"] for side in sides])
-        noise = torch.cat([batch["noise"]] * len(sides))
-        timesteps = torch.cat([batch["timestep"]] * len(sides))
-        conditioning = {name: torch.cat([value] * len(sides)) for name, value in batch["conditioning"].items()}
+    def _chosen_errors(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        latents, noise, timesteps = batch["chosen_latents"], batch["noise"], batch["timestep"]
+        prediction = model(self.backbone.add_noise(latents, noise, timesteps), timesteps, batch["conditioning"])
+        target = self.backbone.target(latents, noise, timesteps)
+        return _error_of(batch, prediction, target)
+
+    def _errors(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The model's errors [P] on the chosen and the rejected clips, both in one forward."""
+        return self._errors_and_norms(model, batch)[0]
+
+    def _errors_and_norms(
+        self, model: nn.Module, batch: Batch
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        winner, entries = batch["winner"], len(batch["chosen_latents"])
+        both = torch.cat([torch.arange(entries, device=winner.device), winner])
+        latents = torch.cat([batch["chosen_latents"], batch["rejected_latents"]])
+        noise, timesteps = batch["noise"][both], batch["timestep"][both]
+        conditioning = {name: value[both] for name, value in batch["conditioning"].items()}
         prediction = model(self.backbone.add_noise(latents, noise, timesteps), timesteps, conditioning)
-        return prediction_errors(prediction, self.backbone.target(latents, noise, timesteps)).chunk(len(sides))
+        target = self.backbone.target(latents, noise, timesteps)
+        errors = (
+            _error_of(batch, prediction[:entries], target[:entries]),
+            _error_of(batch, prediction[entries:], target[entries:], each=True),
+        )
+        norms = prediction.detach().float().flatten(1).square().mean(1).sqrt()
+        return errors, (norms[:entries][winner], norms[entries:])
 
     @torch.no_grad()
-    def _reference_errors(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+    def _reference_errors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        if "reference_errors" in batch:
+            chosen, rejected = batch["reference_errors"].unbind(1)
+            return chosen, rejected
         with self.accelerator.autocast():
             if self.reference is not None:
                 return self._errors(self.reference, batch)
-            with _adapter_off(self.backbone):
+            with adapter_off(self.backbone):
                 return self._errors(self.accelerator.unwrap_model(self.model), batch)
 
     # -- held-out accuracy
@@ -146,29 +248,29 @@ class DiffusionDPOTrainer(transformers.Trainer):
     def prediction_step(
         self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Errors on the fixed grid: (loss, [B, 4] policy and reference errors, [B] places on the grid)."""
+        """On the fixed grid: (loss, [B, 8] errors, then norms, of policy and reference, [B] places on the grid)."""
         inputs = self._prepare_inputs(inputs)
         with self.accelerator.autocast():
-            policy = self._errors(model, inputs)
-        errors = torch.stack((*policy, *self._reference_on_the_grid(inputs)), dim=1)
+            errors, norms = self._errors_and_norms(model, inputs)
+        places = inputs["index"].tolist()
+        known = [self._cache.numbers(keys(self.eval_dataset, place)[0]) for place in places]
+        reference = torch.tensor(known, device=errors[0].device).unbind(1)
+        measured = torch.stack((*errors, *reference[:2], *norms, *reference[2:]), dim=1)
         args = self.args
         if args.objective == "sft":
-            loss = supervised_loss(policy[0])
+            loss = supervised_loss(errors[0])
         else:
-            loss, _ = preference_loss(*errors.unbind(1), beta=args.beta, loss_type=args.loss_type)
-        return loss, errors, inputs["index"]
-
-    def _reference_on_the_grid(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """The reference's errors, which never change on the grid, so they are computed once."""
-        places = batch["index"].tolist()
-        if any(place not in self._reference_on_grid for place in places):
-            errors = torch.stack(self._reference_errors(batch), dim=1)
-            self._reference_on_grid.update(zip(places, errors, strict=True))
-        return torch.stack([self._reference_on_grid[place] for place in places]).unbind(1)
+            options = {"beta": args.beta, "loss_type": args.loss_type, "loss_weights": args.loss_weights}
+            loss, _ = preference_loss(*errors, *reference[:2], **options)  # type: ignore[arg-type]
+        return loss, measured, inputs["index"]
 
     def _held_out_metrics(self, outcome: transformers.EvalPrediction) -> dict[str, float]:
-        errors = torch.as_tensor(outcome.predictions, dtype=torch.float64)
-        return held_out_metrics(errors, torch.as_tensor(outcome.label_ids), self.eval_dataset.timesteps, self.args.beta)
+        measured = torch.as_tensor(outcome.predictions, dtype=torch.float64)
+        grid = self.eval_dataset
+        places = torch.as_tensor(outcome.label_ids)
+        return held_out_metrics(
+            measured[:, :4], places, grid.timesteps, self.args.beta, grid.criteria, norms=measured[:, 4:]
+        )
 
     # -- logs
 
@@ -181,115 +283,77 @@ class DiffusionDPOTrainer(transformers.Trainer):
             self._sums.clear()
         super().log(logs, start_time)
 
-    # -- checkpoints: an adapter (or all weights) beside transformers' own state of optimizer, schedule and step
+    # -- checkpoints: an adapter (or all weights) beside transformers' own state of schedule and step
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the adapter, or all weights; every process must call it."""
+        folder = Path(output_dir or str(self.args.output_dir))
+        save_adapter(self.backbone, folder, write=self.args.should_save)
+        if self.args.reference == "synced" and self.args.should_save and self.reference is not None:
+            torch.save(self.reference.state_dict(), folder / REFERENCE_FILE)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+        try:
+            with full_disk_is_a_sentence(folder.parent):
+                super()._save_checkpoint(model, trial)
+        except PrefkitError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_deepspeed_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = optimizer_state(_inner(self.optimizer))
         if self.args.should_save:
-            save_adapter(self.backbone, str(output_dir or self.args.output_dir))
+            torch.save(state, Path(output_dir) / "optimizer.pt")
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self.is_deepspeed_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        read = {"map_location": "cpu", "weights_only": True}
+        load_optimizer_state(_inner(self.optimizer), torch.load(Path(checkpoint) / "optimizer.pt", **read))
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", **read))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_adapter(self.backbone, resume_from_checkpoint)
-        self.backbone.model.to(self.args.device)
+        restore_adapter(self.backbone, resume_from_checkpoint)
+        reference = Path(resume_from_checkpoint) / REFERENCE_FILE
+        if self.args.reference == "synced" and self.reference is not None and reference.exists():
+            self.reference.load_state_dict(torch.load(reference, map_location=self.args.device, weights_only=True))
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
-def held_out_metrics(
-    errors: torch.Tensor, places: torch.Tensor, timesteps: list[float], beta: float
-) -> dict[str, float]:
-    """What is reported about held-out pairs.
-
-    Args:
-        errors: [N, 4]: policy on chosen, policy on rejected, reference on chosen, reference on rejected.
-        places: [N]: pair * number of timesteps + timestep.
-        timesteps: those of the grid.
-        beta: as in `preference_loss`.
-
-    Returns:
-        The means of `reward_metrics`; ``implicit_accuracy``: the share of pairs whose margin, averaged
-        over the grid, is positive (ties ½); ``accuracies/t<timestep>`` at each timestep apart.
-    """
-    metrics = reward_metrics(*errors.unbind(1), beta=beta)
-    margins = (errors[:, 2] - errors[:, 0]) - (errors[:, 3] - errors[:, 1])
-    pairs, bins = places // len(timesteps), places % len(timesteps)
-    by_pair = torch.zeros(int(pairs.max()) + 1, dtype=errors.dtype).index_add_(0, pairs, margins)
-    metrics["implicit_accuracy"] = _accuracy(by_pair)
-    for index, timestep in enumerate(timesteps):
-        metrics[f"accuracies/t{timestep:.0f}"] = _accuracy(margins[bins == index])
-    return {name: float(value) for name, value in metrics.items()}
+def _inner(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer below accelerate's wrapper."""
+    return getattr(optimizer, "optimizer", optimizer)
 
 
-def _accuracy(margins: torch.Tensor) -> torch.Tensor:
-    return ((margins.sign() + 1) / 2).mean()
+def _error_of(batch: Batch, prediction: torch.Tensor, target: torch.Tensor, *, each: bool = False) -> torch.Tensor:
+    """Errors [P] of predictions of the entries [E, ...], or of `each` pair [P, ...]."""
+    loss_map, winner = batch.get("loss_map"), batch["winner"]
+    if each:
+        return prediction_errors(prediction, target, loss_map)
+    if loss_map is None:
+        return prediction_errors(prediction, target)[winner]
+    return prediction_errors(prediction[winner], target[winner], loss_map)  # maps belong to pairs
 
 
-def _prepare_weights(backbone: Backbone, args: DiffusionDPOConfig) -> Denoiser | None:
-    """Says what trains; returns the frozen copy, or None where the reference is the adapter switched off."""
+def _prepare_weights(backbone: Backbone, args: DiffusionDPOConfig) -> None:
+    """Says what trains."""
     torch.manual_seed(args.seed)  # a new adapter starts from random weights
-    if args.use_peft:
-        names = list(args.lora_target_modules)
-        attach_adapter(backbone, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, target_modules=names))
-        return None
-    frozen = copy.copy(backbone)
-    frozen.model = copy.deepcopy(backbone.model).requires_grad_(False)
-    backbone.model.requires_grad_(True)
-    return Denoiser(frozen)
+    if not args.use_peft:
+        backbone.model.requires_grad_(True)
+        return
+    names = list(args.lora_target_modules)
+    attach_adapter(backbone, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, target_modules=names))
 
 
-@contextlib.contextmanager
-def _adapter_off(backbone: Backbone) -> Iterator[None]:
-    # the model's own disable_adapters() reads PEFT's version from disk at every call
-    layers = [module for module in backbone.model.modules() if isinstance(module, BaseTunerLayer)]
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)
+def _sync_reference(trainer: DiffusionDPOTrainer) -> transformers.TrainerCallback:
+    from trl import SyncRefModelCallback  # a slow import
 
-
-class StopOnSignal(transformers.TrainerCallback):
-    """Finishes the step, saves a checkpoint and stops when the process is told to end (SIGTERM)."""
-
-    def __init__(self) -> None:
-        self._asked = False
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Takes the signal over for the block; in another than the main thread nobody can, and it does nothing."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.signal(signal.SIGTERM, self._ask)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    def _ask(self, number: int, frame: Any) -> None:
-        self._asked = True
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Asks transformers for the checkpoint and the end."""
-        if self._asked:
-            control.should_save = control.should_training_stop = True
-
-
-class _ProgressBar(transformers.TrainerCallback):
-    """prefkit's progress bar in place of transformers' one with a line per log."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not state.is_world_process_zero:
-            self._bar: Iterator[int] = iter(())
-            return
-        self._bar = track(range(state.global_step, state.max_steps), "Training")
-        next(self._bar, None)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        next(self._bar, None)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if hasattr(self._bar, "close"):
-            self._bar.close()
+    return SyncRefModelCallback(trainer.reference, trainer.accelerator)

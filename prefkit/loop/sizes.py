@@ -14,7 +14,8 @@ MARGINS = {"true_head_motion": 0.05, "true_mouth_range": 2.0, "true_blink_rate":
 TRAINING: dict[str, Any] = {
     "max_steps": 120,
     "beta": 500.0,
-    "sft_weight": 20.0,
+    "loss_type": ["sigmoid", "sft"],
+    "loss_weights": [1.0, 20.0],
     "learning_rate": 2e-4,
     "lora_r": 16,
     "lora_alpha": 32,

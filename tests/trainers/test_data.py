@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from prefkit.errors import PrefkitError
 from prefkit.media import write_clip
-from trainers.data import EvaluationGrid, TrainingDraws, collate, dataset_fingerprint, encode_pairs, read_pairs
+from trainers.dataset import dataset_fingerprint, read_pairs
+from trainers.draws import EvaluationGrid, TrainingDraws, collate
+from trainers.encoding import encode_pairs
 
 RANGE = {"low": 0.0, "high": 1000.0}
 
@@ -65,21 +67,21 @@ def test_training_draws_show_each_pair_once_a_pass(dataset_folder: Path, make_ba
     pairs = encode_pairs(dataset_folder, read_pairs(dataset_folder, "train"), make_backbone(), tmp_path)
     draws = TrainingDraws(pairs, seed=3, draws=4, **RANGE)
     items = [draws[index] for index in range(len(draws))]
-    passes = [[item["pair_id"] for item in items[start : start + 10]] for start in range(0, 40, 10)]
+    passes = [[item["pairs"][0]["pair_id"] for item in items[start : start + 10]] for start in range(0, 40, 10)]
     assert all(sorted(order) == sorted(passes[0]) for order in passes)
     assert len({tuple(order) for order in passes}) == 4
-    of_one = sorted(item["timestep"] for item in items if item["pair_id"] == "train0")
+    of_one = sorted(item["timestep"] for item in items if item["pairs"][0]["pair_id"] == "train0")
     assert [int(timestep // 250.0001) for timestep in of_one] == [0, 1, 2, 3]
     batch = collate(items[:3])
-    assert batch["noise"].shape == batch["chosen_latents"].shape == (3, 8, 2, 4, 4)  # type: ignore[union-attr]
-    assert batch["conditioning"]["condition"].shape == (3, 4)  # type: ignore[index]
+    assert batch["noise"].shape == batch["chosen_latents"].shape == (3, 8, 2, 4, 4)
+    assert batch["conditioning"]["condition"].shape == (3, 4)
 
 
 def test_the_held_out_grid_is_fixed(dataset_folder: Path, make_backbone: Any, tmp_path: Path) -> None:
     pairs = encode_pairs(dataset_folder, read_pairs(dataset_folder, "test"), make_backbone(), tmp_path)
     grid = EvaluationGrid(pairs, size=2, limit=3, **RANGE)
     assert grid.timesteps == [250.0, 750.0]
-    assert [grid[index]["pair_id"] for index in range(len(grid))] == [f"test{n // 2}" for n in range(6)]
+    assert [grid[index]["pairs"][0]["pair_id"] for index in range(len(grid))] == [f"test{n // 2}" for n in range(6)]
     assert torch.equal(grid[2]["noise"], EvaluationGrid(pairs, size=2, limit=64, **RANGE)[2]["noise"])
 
 

@@ -51,14 +51,14 @@ def test_losses_and_gradients_equal_the_published_trainers(
 def test_worked_examples_in_float64() -> None:
     # gains 0.3 - 0.2 = 0.1 and 0.35 - 0.4 = -0.05, so the difference is 0.15
     clips = tensor(0.2), tensor(0.4), tensor(0.3), tensor(0.35)
-    loss = {name: preference_loss(*clips, beta=4.0, loss_type=name)[0].item() for name in LOSS_TYPES}
+    loss = {name: preference_loss(*clips, beta=4.0, loss_type=name)[0].item() for name in ("sigmoid", "hinge", "ipo")}
     assert loss["sigmoid"] == pytest.approx(math.log1p(math.exp(-0.6)), abs=1e-9)
     assert loss["hinge"] == pytest.approx(0.4, abs=1e-9)
     assert loss["ipo"] == pytest.approx((0.15 - 0.125) ** 2, abs=1e-9)
 
     damped, _ = preference_loss(*clips, beta=4.0, rejected_weight=0.5)  # 0.1 + 0.5 * 0.05 = 0.125
     assert damped.item() == pytest.approx(math.log1p(math.exp(-0.5)), abs=1e-9)
-    anchored, _ = preference_loss(*clips, beta=4.0, sft_weight=2.0)
+    anchored, _ = preference_loss(*clips, beta=4.0, loss_type=["sigmoid", "sft"], loss_weights=[1.0, 2.0])
     assert anchored.item() == pytest.approx(loss["sigmoid"] + 0.4, abs=1e-9)
     smoothed, _ = preference_loss(*clips, beta=4.0, label_smoothing=0.1)
     expected = 0.9 * math.log1p(math.exp(-0.6)) + 0.1 * math.log1p(math.exp(0.6))
@@ -101,7 +101,7 @@ def test_swapping_the_clips_negates_the_margin(chosen: float, rejected: float, r
     assert straight[1]["rewards/accuracies"].item() == 1 - swapped[1]["rewards/accuracies"].item()
 
 
-@pytest.mark.parametrize("loss_type", sorted(LOSS_TYPES))
+@pytest.mark.parametrize("loss_type", sorted(set(LOSS_TYPES) - {"sft"}))
 def test_an_undecided_label_has_no_gradient_where_policy_equals_reference(loss_type: str) -> None:
     chosen, rejected = tensor(0.3).requires_grad_(), tensor(0.7).requires_grad_()
     loss, _ = preference_loss(

@@ -12,9 +12,11 @@ from safetensors import safe_open
 from prefkit.backbones.adapters import has_adapter, load_adapter, remove_adapter
 from prefkit.errors import PrefkitError
 from trainers.config import DiffusionDPOConfig, computed_options
-from trainers.data import encode_pairs, read_pairs
+from trainers.dataset import read_pairs
+from trainers.encoding import encode_pairs
+from trainers.held_out import held_out_metrics
 from trainers.train import train_dpo
-from trainers.trainer import DiffusionDPOTrainer, held_out_metrics
+from trainers.trainer import DiffusionDPOTrainer
 
 
 def config(**options: Any) -> DiffusionDPOConfig:
@@ -70,7 +72,7 @@ def test_it_learns_what_is_preferred_and_leaves_the_reference_alone(make_trainer
     before = {name: value for name, value in before.items() if "lora" not in name}
     trainer.train()
     history = trainer.state.log_history
-    first_weights = [trainer.train_dataset[index]["weight"] for index in range(4)]
+    first_weights = [trainer.train_dataset[index]["pairs"][0]["weight"] for index in range(4)]
     assert history[0]["loss"] == pytest.approx(math.log(2) * sum(first_weights) / 4, abs=1e-5)
     assert history[0]["rewards/accuracies"] == 0.5
     assert history[0]["rewards/margins"] == 0
@@ -169,9 +171,9 @@ def test_the_adapter_file_is_what_diffusers_reads(dataset_folder: Path, make_bac
     train_dpo(dataset_folder, tmp_path / "run", backbone, config(max_steps=2))
     file = tmp_path / "run" / "adapter" / "pytorch_lora_weights.safetensors"
     with safe_open(file, "pt") as opened:
-        assert json.loads(opened.metadata()["lora_adapter_metadata"])["lora_alpha"] == 8
+        assert json.loads(opened.metadata()["lora_adapter_metadata"])["transformer.lora_alpha"] == 8
     other = make_backbone()
-    other.model.load_lora_adapter(str(file.parent), weight_name=file.name, prefix=None)
+    other.model.load_lora_adapter(str(file.parent), weight_name=file.name)
     noisy, condition = torch.randn(1, 8, 2, 4, 4), {"condition": torch.randn(1, 4)}
     timestep = torch.tensor([300.0])
     torch.testing.assert_close(
