@@ -4,8 +4,9 @@ from typing import Literal
 
 import pandas as pd
 
+from prefkit.aggregation.coding import code_votes
 from prefkit.aggregation.majority import QUESTION, count_votes
-from prefkit.aggregation.standing import standing_votes
+from prefkit.aggregation.standing import standing_rows
 from prefkit.errors import PrefkitError, nearest_names
 
 METHODS = ("majority", "bradley-terry")
@@ -68,7 +69,9 @@ def aggregate_votes(
     """
     if method not in METHODS:
         raise PrefkitError(f"there is no method {method!r}{nearest_names(method, METHODS)}")
-    standing, _ = standing_votes(votes)
+    coded = code_votes(votes)
+    rows, _ = standing_rows(votes, coded)
+    standing = coded.take(rows)
     questions = count_votes(standing)
     if method == "majority":
         return questions

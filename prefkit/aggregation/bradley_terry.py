@@ -20,7 +20,7 @@ reliabilities, β and log ν, each of which is a concave problem; a step that do
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -61,12 +61,23 @@ class Fit:
         return self.strengths[counts.questions.first] - self.strengths[counts.questions.second]
 
 
-@dataclass
+@dataclass(frozen=True)
 class _State:
     strengths: np.ndarray  # [N]
     reliabilities: np.ndarray  # [K]
     bias: float
     log_tie: float  # −inf where nobody ever called a tie
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A state and what follows from it for each cell."""
+
+    state: _State
+    reliability: np.ndarray
+    difference: np.ndarray  # s_a − s_b
+    answer: Answer
+    log_likelihood: float
 
 
 def fit_davidson(counts: Counts, blocks: Blocks, *, prior: float = 1.0, prior_mean: np.ndarray | float = 0.0) -> Fit:
@@ -79,23 +90,21 @@ def fit_davidson(counts: Counts, blocks: Blocks, *, prior: float = 1.0, prior_me
         prior_mean: of the strengths, one number or float [N].
     """
     num_clips, num_annotators = len(counts.questions.candidate_ids), len(counts.annotators)
-    problem = _Problem(counts, blocks, prior, np.broadcast_to(np.asarray(prior_mean, float), num_clips))
-    state = _State(problem.prior_mean.copy(), np.ones(num_annotators), 0.0, 0.0 if problem.any_tie else -np.inf)
+    mean = np.array(np.broadcast_to(np.asarray(prior_mean, float), num_clips))
+    problem = _Problem(counts, blocks, prior, mean)
+    point = problem.at(_State(mean, np.ones(num_annotators), 0.0, 0.0 if problem.any_tie else -np.inf))
     converged = False
     sweep = 0
     while sweep < MAX_SWEEPS and not converged:
         sweep += 1
-        before = _State(state.strengths, state.reliabilities, state.bias, state.log_tie)
-        problem.step_strengths(state)
-        problem.step_annotators(state)
-        if num_annotators == 1:
-            state.reliabilities = np.ones(1)
-        problem.rescale(state)
-        converged = _moved(before, state) < TOLERANCE
-    tie = float(np.exp(state.log_tie))
-    answer = expect_answer(problem.advantage(state), tie)
-    curvature = problem.by_question(problem.reliability(state) ** 2 * counts.count * answer.variance)
-    return Fit(state.strengths, state.reliabilities, state.bias, tie, curvature, sweep, converged)
+        before = point.state
+        point = problem.rescale(problem.step_annotators(problem.step_strengths(point)))
+        converged = _moved(before, point.state) < TOLERANCE
+    state = point.state
+    curvature = problem.by_question(point.reliability**2 * counts.count * point.answer.variance)
+    return Fit(
+        state.strengths, state.reliabilities, state.bias, float(np.exp(state.log_tie)), curvature, sweep, converged
+    )
 
 
 class _Problem:
@@ -105,108 +114,108 @@ class _Problem:
         self.prior = prior
         self.prior_mean = prior_mean
         self.score = SCORE[counts.outcome]
-        self.tied = counts.outcome == 1
-        self.num_tied = float(counts.count @ self.tied)
+        self.num_tied = float(counts.count @ (counts.outcome == 1))
         self.any_tie = self.num_tied > 0
         self.starts = np.flatnonzero(np.diff(counts.question, prepend=-1))
-        self.votes = self.by_annotator(counts.count)
+        self.first = counts.questions.first[counts.question]
+        self.second = counts.questions.second[counts.question]
+        self.votes = np.bincount(counts.annotator, counts.count)
 
     def by_question(self, values: np.ndarray) -> np.ndarray:
         return np.add.reduceat(values, self.starts)
 
     def by_annotator(self, values: np.ndarray) -> np.ndarray:
-        return np.bincount(self.counts.annotator, values, minlength=len(self.counts.annotators))
+        return np.bincount(self.counts.annotator, values, minlength=len(self.votes))
 
-    def reliability(self, state: _State) -> np.ndarray:
-        return state.reliabilities[self.counts.annotator]
+    def at(self, state: _State) -> _Point:
+        reliability = state.reliabilities[self.counts.annotator]
+        difference = state.strengths[self.first] - state.strengths[self.second]
+        advantage = reliability * difference
+        advantage += state.bias * self.counts.side
+        answer = expect_answer(advantage, float(np.exp(state.log_tie)))
+        advantage *= self.score
+        advantage -= np.log(answer.normaliser)
+        log_likelihood = float(self.counts.count @ advantage)
+        if self.any_tie:
+            log_likelihood += self.num_tied * state.log_tie
+        return _Point(state, reliability, difference, answer, log_likelihood)
 
-    def difference(self, state: _State) -> np.ndarray:
-        """s_a − s_b of each cell."""
-        questions = self.counts.questions
-        return (state.strengths[questions.first] - state.strengths[questions.second])[self.counts.question]
-
-    def advantage(self, state: _State) -> np.ndarray:
-        return self.reliability(state) * self.difference(state) + state.bias * self.counts.side
-
-    def objective(self, state: _State, advantage: np.ndarray, answer: Answer) -> float:
+    def objective(self, point: _Point) -> float:
         """The log posterior, up to a constant."""
-        log_likelihood = self.counts.count @ (self.score * advantage - np.log(answer.normaliser))
-        ties = self.num_tied * state.log_tie - PRECISION / 2 * state.log_tie**2 if self.any_tie else 0.0
+        state = point.state
         strengths = state.strengths - self.prior_mean
         reliabilities = state.reliabilities - 1
-        return float(
-            log_likelihood
-            + ties
-            - self.prior / 2 * (strengths @ strengths)
-            - RELIABILITY_PRECISION / 2 * (reliabilities @ reliabilities)
-            - PRECISION / 2 * state.bias**2
+        log_tie = state.log_tie if self.any_tie else 0.0
+        return point.log_likelihood - 0.5 * (
+            self.prior * float(strengths @ strengths)
+            + RELIABILITY_PRECISION * float(reliabilities @ reliabilities)
+            + PRECISION * (state.bias**2 + log_tie**2)
         )
 
-    def step_strengths(self, state: _State) -> None:
-        count, reliability = self.counts.count, self.reliability(state)
-        advantage = self.advantage(state)
-        answer = expect_answer(advantage, np.exp(state.log_tie))
-        slope = self.by_question(reliability * count * (self.score - answer.score))
-        curvature = self.by_question(reliability**2 * count * answer.variance)
+    def step_strengths(self, point: _Point) -> _Point:
+        state, answer = point.state, point.answer
+        weight = point.reliability * self.counts.count
+        slope = self.by_question(weight * (self.score - answer.score))
+        weight *= point.reliability
+        curvature = self.by_question(weight * answer.variance)
         gradient = self.blocks.gradient @ slope - self.prior * (state.strengths - self.prior_mean)
         step = self.blocks.solve(gradient, curvature, self.prior)
-        old = state.strengths
+        return self._climb(point, lambda length: replace(state, strengths=state.strengths + length * step))
 
-        def move(length: float) -> None:
-            state.strengths = old + length * step
-
-        self._climb(state, self.objective(state, advantage, answer), move)
-
-    def step_annotators(self, state: _State) -> None:
-        count, side, difference = self.counts.count, self.counts.side, self.difference(state)
-        advantage = self.advantage(state)
-        answer = expect_answer(advantage, np.exp(state.log_tie))
+    def step_annotators(self, point: _Point) -> _Point:
+        state, answer, difference = point.state, point.answer, point.difference
+        count, side = self.counts.count, self.counts.side
         left_over = count * (self.score - answer.score)
         variance = count * answer.variance
-        mixed = -count * answer.score * answer.tie  # covariance of score and tie
+        mixed = count * answer.score * -answer.tie  # covariance of score and tie
 
-        own = self.by_annotator(variance * difference**2) + RELIABILITY_PRECISION
-        own_slope = self.by_annotator(left_over * difference) - RELIABILITY_PRECISION * (state.reliabilities - 1)
-        border = np.stack(
-            [self.by_annotator(variance * difference * side), self.by_annotator(mixed * difference)], axis=1
-        )
-        shared_slope = np.array([left_over @ side - PRECISION * state.bias, 0.0])
-        corner = np.array([[variance @ side**2, mixed @ side], [mixed @ side, 1.0]])
-        corner[0, 0] += PRECISION
+        slope = np.array([left_over @ side - PRECISION * state.bias, 0.0])
+        corner = np.array([[variance @ side**2 + PRECISION, mixed @ side], [mixed @ side, 1.0]])
         if self.any_tie:
-            shared_slope[1] = self.num_tied - count @ answer.tie - PRECISION * state.log_tie
+            slope[1] = self.num_tied - count @ answer.tie - PRECISION * state.log_tie
             corner[1, 1] = count @ (answer.tie * (1 - answer.tie)) + PRECISION
-        shared = np.linalg.solve(
-            corner - border.T @ (border / own[:, None]), shared_slope - border.T @ (own_slope / own)
+        if len(self.votes) == 1:  # one annotator alone is the typical one
+            shared, own = np.linalg.solve(corner, slope), np.zeros(1)
+        else:
+            own_slope = self.by_annotator(left_over * difference) - RELIABILITY_PRECISION * (state.reliabilities - 1)
+            variance *= difference
+            mixed *= difference
+            border = np.stack([self.by_annotator(variance * side), self.by_annotator(mixed)], axis=1)
+            own_curvature = self.by_annotator(variance * difference) + RELIABILITY_PRECISION
+            shared = np.linalg.solve(
+                corner - border.T @ (border / own_curvature[:, None]), slope - border.T @ (own_slope / own_curvature)
+            )
+            own = (own_slope - border @ shared) / own_curvature
+        return self._climb(
+            point,
+            lambda length: replace(
+                state,
+                reliabilities=state.reliabilities + length * own,
+                bias=state.bias + length * float(shared[0]),
+                log_tie=state.log_tie + length * float(shared[1]),
+            ),
         )
-        own_step = (own_slope - border @ shared) / own
-        old = _State(state.strengths, state.reliabilities, state.bias, state.log_tie)
 
-        def move(length: float) -> None:
-            state.reliabilities = old.reliabilities + length * own_step
-            state.bias = old.bias + length * float(shared[0])
-            state.log_tie = old.log_tie + length * float(shared[1])
-
-        self._climb(state, self.objective(state, advantage, answer), move)
-
-    def rescale(self, state: _State) -> None:
+    def rescale(self, point: _Point) -> _Point:
         """Makes 1 the reliability of a typical annotator who looks; no probability changes."""
+        state = point.state
         weight = self.votes * np.maximum(state.reliabilities, 0)
         if not weight.any():
-            return
+            return point
         typical = float(weight @ state.reliabilities / weight.sum())
-        state.reliabilities = state.reliabilities / typical
-        state.strengths = state.strengths * typical
+        scaled = replace(state, strengths=state.strengths * typical, reliabilities=state.reliabilities / typical)
+        return replace(
+            point, state=scaled, difference=point.difference * typical, reliability=point.reliability / typical
+        )
 
-    def _climb(self, state: _State, before: float, move: Callable[[float], None]) -> None:
-        length = 1.0
-        for _ in range(30):
-            move(length)
-            advantage = self.advantage(state)
-            if self.objective(state, advantage, expect_answer(advantage, np.exp(state.log_tie))) >= before:
-                return
-            length /= 2
-        move(0.0)
+    def _climb(self, start: _Point, move: Callable[[float], _State]) -> _Point:
+        """The first of ever shorter moves that does not lead down."""
+        before = self.objective(start)
+        for halvings in range(30):
+            point = self.at(move(0.5**halvings))
+            if self.objective(point) >= before:
+                return point
+        return start
 
 
 def _moved(before: _State, after: _State) -> float:

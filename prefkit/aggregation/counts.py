@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from prefkit.aggregation.coding import CodedVotes, Names
 from prefkit.errors import PrefkitError
+from prefkit.tables import CHOICES
 
 COMPARED = ("a", "tie", "b")
 # What an outcome is worth to a in the exponent of Davidson's model: P(a) ∝ exp(advantage / 2).
 SCORE = np.array([0.5, 0.0, -0.5])
+_OUTCOME = np.array([*(COMPARED.index(choice) if choice in COMPARED else -1 for choice in CHOICES), -1])
 
 
 @dataclass(frozen=True)
@@ -65,30 +68,26 @@ class Counts:
     annotators: np.ndarray
 
 
-def count_ballots(standing: pd.DataFrame, comparisons: pd.DataFrame) -> dict[str, Counts]:
+def count_ballots(votes: CodedVotes, comparisons: pd.DataFrame) -> dict[str, Counts]:
     """Counts the votes that compare (a, tie, b) per criterion; criteria without any are left out.
 
     Args:
-        standing: votes that count (`prefkit.aggregation.standing_votes`).
+        votes: votes that count.
         comparisons: rows of `prefkit.tables.COMPARISONS`.
 
     Raises:
         PrefkitError: votes on comparisons that are not in `comparisons`, or a clip in two conditions.
     """
-    outcome = pd.Categorical(standing["choice"], categories=list(COMPARED)).codes
-    comparison, comparison_ids = pd.factorize(standing["comparison_id"], sort=True)
-    annotator, annotators = pd.factorize(standing["annotator"], sort=True)
-    criterion, criteria = pd.factorize(standing["criterion"], sort=True)
-    side = _sides(standing["left"])
-    rows = _rows_of(comparison_ids, comparisons)
+    outcome = _OUTCOME[votes.choice]
+    comparison = votes.comparison.code
+    known = comparisons.iloc[_rows_of(votes.comparison, comparisons)]
     counted = {}
-    for number, name in enumerate(criteria):
-        chosen = np.flatnonzero((outcome >= 0) & (criterion == number))
+    for number, name in enumerate(votes.criterion.names):
+        chosen = np.flatnonzero((outcome >= 0) & (votes.criterion.code == number))
         if len(chosen):
-            questions, place = number_questions(comparisons.iloc[rows], _present(comparison[chosen], len(rows)))
-            counted[str(name)] = _count(
-                questions, place[comparison[chosen]], annotator[chosen], annotators, side[chosen], outcome[chosen]
-            )
+            questions, place = number_questions(known, _present(comparison[chosen], len(known)))
+            asked = votes.take(chosen)
+            counted[str(name)] = _count(questions, place[asked.comparison.code], asked, outcome[chosen])
     return counted
 
 
@@ -131,18 +130,12 @@ def number_questions(comparisons: pd.DataFrame, present: np.ndarray) -> tuple[Qu
     return questions, place
 
 
-def _count(
-    questions: Questions,
-    question: np.ndarray,
-    annotator: np.ndarray,
-    names: np.ndarray,
-    side: np.ndarray,
-    outcome: np.ndarray,
-) -> Counts:
-    seen = _present(annotator, len(names))
-    annotator = (np.cumsum(seen) - 1)[annotator]
+def _count(questions: Questions, question: np.ndarray, votes: CodedVotes, outcome: np.ndarray) -> Counts:
+    seen = _present(votes.annotator.code, len(votes.annotator.names))
+    annotator = (np.cumsum(seen) - 1)[votes.annotator.code]
     shape = (len(questions.comparison_ids), int(seen.sum()), 3, len(COMPARED))
-    cell, count = np.unique(np.ravel_multi_index((question, annotator, side + 1, outcome), shape), return_counts=True)
+    cells = np.ravel_multi_index((question, annotator, votes.side + 1, outcome), shape)
+    cell, count = np.unique(cells, return_counts=True)
     question, annotator, side, outcome = np.unravel_index(cell, shape)
     return Counts(
         questions=questions,
@@ -151,26 +144,22 @@ def _count(
         side=side.astype(np.float64) - 1,
         outcome=outcome,
         count=count.astype(np.float64),
-        annotators=np.asarray(names, dtype=object)[seen],
+        annotators=votes.annotator.names[seen],
     )
 
 
-def _sides(left: pd.Series) -> np.ndarray:
-    code = pd.Categorical(left, categories=["b", "a"]).codes
-    return np.array([-1, 1, 0])[code]  # the code of what is neither is −1, the last
-
-
-def _rows_of(comparison_ids: np.ndarray, comparisons: pd.DataFrame) -> np.ndarray:
-    last = ~comparisons["comparison_id"].duplicated(keep="last").to_numpy()
-    place = np.flatnonzero(last)
-    found = pd.Index(comparisons["comparison_id"][last]).get_indexer(comparison_ids)
-    if (found < 0).any():
-        unknown = comparison_ids[found < 0]
+def _rows_of(comparison: Names, comparisons: pd.DataFrame) -> np.ndarray:
+    """Where the named comparisons are; those that no vote is on may be missing and are then −1."""
+    last = np.flatnonzero(~comparisons["comparison_id"].duplicated(keep="last").to_numpy())
+    found = pd.Index(comparisons["comparison_id"].iloc[last]).get_indexer(comparison.names)
+    voted = _present(comparison.code, len(comparison.names))
+    unknown = comparison.names[(found < 0) & voted]
+    if len(unknown):
         raise PrefkitError(
             f"there are votes on {len(unknown)} unknown comparisons, the first is {unknown[0]}; "
             "give the table of comparisons they were made with, or leave these votes out"
         )
-    return place[found]
+    return np.where(found < 0, -1, last[found] if len(last) else -1)
 
 
 def _refuse_two_conditions(

@@ -3,29 +3,29 @@
 import numpy as np
 import pandas as pd
 
+from prefkit.aggregation.coding import CodedVotes, Names
 from prefkit.tables import CHOICES
 
 QUESTION = ["comparison_id", "criterion"]
 
 
-def count_votes(standing: pd.DataFrame) -> pd.DataFrame:
+def count_votes(votes: CodedVotes) -> pd.DataFrame:
     """One row per comparison and criterion, as `prefkit.aggregation.aggregate_votes` describes it.
 
     Args:
-        standing: votes that count (`standing_votes`).
+        votes: votes that count.
     """
-    comparison, comparisons = pd.factorize(standing["comparison_id"], sort=True)
-    criterion, criteria = pd.factorize(standing["criterion"], sort=True)
-    question, group = np.unique(comparison * max(len(criteria), 1) + criterion, return_inverse=True)
-    choice = pd.Categorical(standing["choice"], categories=list(CHOICES)).codes.astype(np.int64)
-    cells = np.bincount(group * len(CHOICES) + choice, minlength=len(question) * len(CHOICES))
+    comparison, criterion = votes.comparison, votes.criterion
+    num_criteria = max(len(criterion.names), 1)
+    question, group = np.unique(comparison.code * num_criteria + criterion.code, return_inverse=True)
+    cells = np.bincount(group * len(CHOICES) + votes.choice, minlength=len(question) * len(CHOICES))
     a, b, tie, both_bad, skip = cells.reshape(-1, len(CHOICES)).T
     compared, decided = a + b + tie, a + b
     probability = _ratio(a + tie / 2, compared)
     return pd.DataFrame(
         {
-            "comparison_id": comparisons[question // max(len(criteria), 1)],
-            "criterion": criteria[question % max(len(criteria), 1)],
+            "comparison_id": comparison.names[question // num_criteria],
+            "criterion": criterion.names[question % num_criteria],
             "num_a": a,
             "num_b": b,
             "num_tie": tie,
@@ -39,17 +39,17 @@ def count_votes(standing: pd.DataFrame) -> pd.DataFrame:
             "high": np.full(len(question), np.nan),
             "agreement": _ratio(np.maximum(a, b), decided),
             "verdict": _verdict(a, b, tie, both_bad),
-            "source": joined_sources(standing["source"], group, len(question)),
+            "source": joined_sources(votes.source, group, len(question)),
         }
     )
 
 
-def joined_sources(source: pd.Series, group: np.ndarray, num_groups: int) -> np.ndarray:
+def joined_sources(source: Names, group: np.ndarray, num_groups: int) -> np.ndarray:
     """Where the votes of each group come from: names joined by "+"; "" for a group without votes."""
-    code, names = pd.factorize(source.fillna("unknown"), sort=True)
-    seen = np.unique(group * max(len(names), 1) + code)
+    number = max(len(source.names), 1)
+    seen = np.unique(group * number + source.code)
     joined = np.full(num_groups, "", dtype=object)
-    for index, name in zip(seen // max(len(names), 1), names[seen % max(len(names), 1)], strict=True):
+    for index, name in zip(seen // number, source.names[seen % number], strict=True):
         joined[index] = f"{joined[index]}+{name}" if joined[index] else name
     return joined
 

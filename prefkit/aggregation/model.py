@@ -8,12 +8,13 @@ import pandas as pd
 from prefkit.aggregation.blocks import Blocks
 from prefkit.aggregation.bootstrap import Spread, bootstrap_spread
 from prefkit.aggregation.bradley_terry import Fit, fit_davidson
+from prefkit.aggregation.coding import CodedVotes, Names, code_votes
 from prefkit.aggregation.counts import COMPARED, Counts, count_ballots
 from prefkit.aggregation.davidson import expect_answer, probability_better
 from prefkit.aggregation.majority import joined_sources
-from prefkit.aggregation.standing import source_kind, standing_votes
+from prefkit.aggregation.standing import source_kind, standing_rows
 from prefkit.errors import PrefkitError
-from prefkit.tables import STRENGTHS
+from prefkit.tables import CHOICES, STRENGTHS
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,16 @@ def fit_votes(
     Raises:
         PrefkitError: see `prefkit.aggregation.aggregate_votes`; an option out of range.
     """
-    standing, _ = standing_votes(votes)
+    coded = code_votes(votes)
+    rows, _ = standing_rows(votes, coded)
     return fit_standing(
-        standing, comparisons, resamples=resamples, confidence=confidence, seed=seed, prior=prior,
+        coded.take(rows), comparisons, resamples=resamples, confidence=confidence, seed=seed, prior=prior,
         allow_mixed_sources=allow_mixed_sources,
     )  # fmt: skip
 
 
 def fit_standing(
-    standing: pd.DataFrame,
+    votes: CodedVotes,
     comparisons: pd.DataFrame,
     *,
     resamples: int,
@@ -80,9 +82,9 @@ def fit_standing(
     """As `fit_votes`, of votes that are known to stand."""
     _check(resamples, confidence, prior)
     if not allow_mixed_sources:
-        refuse_mixed_sources(standing["source"])
+        refuse_mixed_sources(votes.source)
     tables: list[tuple[pd.DataFrame, ...]] = [_tables_of_nothing()]
-    for criterion, counts in count_ballots(standing, comparisons).items():
+    for criterion, counts in count_ballots(votes, comparisons).items():
         blocks = Blocks.of(counts.questions)
         fit = fit_davidson(counts, blocks, prior=prior)
         unknown = Spread(np.full(len(counts.questions.first), np.nan), np.full(len(fit.strengths), np.nan))
@@ -92,7 +94,7 @@ def fit_standing(
         tables.append(
             (
                 _question_table(criterion, counts, fit, spread),
-                _strength_table(criterion, counts, fit, spread, standing),
+                _strength_table(criterion, counts, fit, spread, votes),
                 _annotator_table(criterion, counts, fit),
                 _criterion_table(criterion, counts, fit),
             )
@@ -101,13 +103,13 @@ def fit_standing(
     return Aggregation(*(pd.concat(parts, ignore_index=True) for parts in zip(*full, strict=True)))
 
 
-def refuse_mixed_sources(source: pd.Series) -> None:
+def refuse_mixed_sources(source: Names) -> None:
     """Simulated, model and human votes never mix unless asked.
 
     Raises:
         PrefkitError: the votes are from more than one kind of source.
     """
-    kinds = sorted({source_kind(name) for name in source.dropna().unique()})
+    kinds = sorted({source_kind(name) for name in source.names[np.unique(source.code)]})
     if len(kinds) > 1:
         raise PrefkitError(
             f"the votes are {' and '.join(kinds)} votes; these never mix unless asked, so choose those of one kind, "
@@ -140,7 +142,7 @@ def _question_table(criterion: str, counts: Counts, fit: Fit, spread: Spread) ->
     return table.sort_values("comparison_id", ignore_index=True)
 
 
-def _strength_table(criterion: str, counts: Counts, fit: Fit, spread: Spread, standing: pd.DataFrame) -> pd.DataFrame:
+def _strength_table(criterion: str, counts: Counts, fit: Fit, spread: Spread, votes: CodedVotes) -> pd.DataFrame:
     questions = counts.questions
     mean = np.bincount(questions.condition, fit.strengths) / questions.size
     strength = fit.strengths - mean[questions.condition]
@@ -154,24 +156,24 @@ def _strength_table(criterion: str, counts: Counts, fit: Fit, spread: Spread, st
             "low": strength - spread.strengths,
             "high": strength + spread.strengths,
             "num_votes": num_votes.astype(np.int64),
-            "source": _clip_sources(questions.comparison_ids, questions.first, questions.second, standing, criterion),
+            "source": _clip_sources(counts, criterion, votes),
         },
         columns=STRENGTHS.schema.names,
     )
     return table.sort_values("candidate_id", ignore_index=True)
 
 
-def _clip_sources(
-    comparison_ids: np.ndarray, first: np.ndarray, second: np.ndarray, standing: pd.DataFrame, criterion: str
-) -> np.ndarray:
-    num_clips = int(max(first.max(), second.max())) + 1
-    names = standing["source"].fillna("unknown").unique()
-    if len(names) == 1:
-        return np.full(num_clips, names[0], dtype=object)
-    counted = standing[(standing["criterion"] == criterion) & standing["choice"].isin(COMPARED)]
-    place = pd.Index(comparison_ids).get_indexer(counted["comparison_id"])
-    sources = pd.concat([counted["source"]] * 2, ignore_index=True)
-    return joined_sources(sources, np.concatenate([first[place], second[place]]), num_clips)
+def _clip_sources(counts: Counts, criterion: str, votes: CodedVotes) -> np.ndarray:
+    questions = counts.questions
+    used = votes.source.names[np.unique(votes.source.code)]
+    if len(used) == 1:
+        return np.full(len(questions.candidate_ids), used[0], dtype=object)
+    of_criterion = votes.criterion.names[votes.criterion.code] == criterion
+    counted = votes.take(np.flatnonzero(of_criterion & np.isin(votes.choice, [CHOICES.index(c) for c in COMPARED])))
+    place = pd.Index(questions.comparison_ids).get_indexer(votes.comparison.names)[counted.comparison.code]
+    clips = np.concatenate([questions.first[place], questions.second[place]])
+    source = Names(np.tile(counted.source.code, 2), counted.source.names)
+    return joined_sources(source, clips, len(questions.candidate_ids))
 
 
 def _annotator_table(criterion: str, counts: Counts, fit: Fit) -> pd.DataFrame:
