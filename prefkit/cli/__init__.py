@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import prefkit
-from prefkit.cli import annotation, clips, pairs, tuning, voting
+from prefkit.cli import annotation, clips, metrics, pairs, tuning, voting
 from prefkit.errors import PrefkitError
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ app.command("init")(clips.init)
 app.command("import")(clips.import_clips)
 app.command("sample")(clips.sample)
 app.command("score")(clips.score)
-app.command("metrics")(clips.metrics)
+app.add_typer(metrics.metrics_app, name="metrics")
 app.command("compare")(voting.compare)
 app.command("annotate")(annotation.annotate)
 app.add_typer(annotation.votes_app, name="votes")

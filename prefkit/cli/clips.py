@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table as Grid
 
 from prefkit.cli.options import Seed, Split, Workers, WorkspacePath
 from prefkit.cli.parsing import named_paths
@@ -86,17 +85,3 @@ def score(
 
     summary = score_candidates(Workspace.open(workspace), metric, weights=named_paths(weights), workers=workers)
     print_summary("scores", summary)
-
-
-def metrics(
-    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a network's weights; again for more.")] = None,
-) -> None:
-    """List the metrics, which way each is better, and what it lacks on this machine."""
-    from prefkit.metrics.catalogue import describe_metrics
-
-    grid = Grid(box=None, pad_edge=False)
-    for heading in ("metric", "better", "unit", "what it is", "on this machine"):
-        grid.add_column(heading, overflow="fold")
-    for row in describe_metrics(named_paths(weights)):
-        grid.add_row(row["name"], row["direction"], row["unit"], row["description"], row["lacks"] or "ready")
-    console.print(grid)
