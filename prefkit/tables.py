@@ -135,7 +135,7 @@ VOTES = Table(
             ("seconds", pa.float64()),  # from both clips ready to the vote
             ("watched_a", pa.float64()),  # seconds played
             ("watched_b", pa.float64()),
-            ("ranges", pa.string()),  # JSON: marked ranges
+            ("ranges", pa.string()),  # JSON list of {"clip": "a" or "b", "start", "end"}, in seconds
             ("flags", pa.string()),  # JSON list: broken, offensive
             ("skip_reason", pa.string()),
             ("comment", pa.string()),

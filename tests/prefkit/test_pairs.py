@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from prefkit.comparisons import make_comparisons
 from prefkit.errors import PrefkitError
 from prefkit.media import read_clip, write_clip, write_image, write_wav
-from prefkit.pairs import assign_splits, build_pairs, load_pairs
+from prefkit.pairs import build_pairs, load_pairs
+from prefkit.pairs.splits import assign_splits
 from prefkit.tables import CANDIDATES, COMPARISONS, CONDITIONS, VOTES
 from prefkit.workspace import Workspace
 
@@ -98,13 +99,22 @@ def test_datasets_opens_it_offline_and_the_clips_play(workspace, tmp_path, monke
     summary = build_pairs(workspace, votes=votes_on(workspace, criteria=("overall", "expression")))
     folder = workspace.path("pairs")
     assert sum(summary["pairs"].values()) == 8 and summary["pairs"]["test"] >= 2
-    pairs = datasets.load_dataset(str(folder), "pairs", cache_dir=str(tmp_path / "cache"))
-    assert {split: len(rows) for split, rows in pairs.items()} == summary["pairs"]
-    row = pairs["train"][0]
-    assert (folder / row["chosen"]).is_file() and row["chosen"] == f"clips/{row['chosen_id']}.mp4"
-    assert (row["preference"], row["num_votes"], row["source"]) == (pytest.approx(2 / 3), 3, "human")
-    votes = datasets.load_dataset(str(folder), "votes", cache_dir=str(tmp_path / "cache"))["train"]
-    assert len(votes) == 24 and votes[0]["candidate_a"] < votes[0]["candidate_b"]
+    for streaming in (False, True):
+        opened = {
+            name: datasets.load_dataset(str(folder), name, cache_dir=str(tmp_path / "cache"), streaming=streaming)
+            for name in ("pairs", "votes", "clips")
+        }
+        rows = {split: list(rows) for split, rows in opened["pairs"].items()}
+        assert {split: len(found) for split, found in rows.items()} == summary["pairs"]
+        row = rows["train"][0]
+        assert row["chosen"].metadata.path == str(folder / f"clips/{row['chosen_id']}.mp4")
+        assert row["chosen"][:].shape == row["rejected"][:].shape == (5, 3, 16, 16)
+        assert (row["preference"], row["num_votes"], row["source"]) == (pytest.approx(2 / 3), 3, "human")
+        votes = list(opened["votes"]["train"])
+        assert len(votes) == 24 and votes[0]["candidate_a"] < votes[0]["candidate_b"]
+        assert votes[0]["clip_a"].metadata.path == str(folder / f"clips/{votes[0]['candidate_a']}.mp4")
+        clips = list(opened["clips"]["train"])
+        assert len(clips) == 8 and clips[0]["video"][0].shape == (3, 16, 16)
 
     opened = load_pairs(folder)
     assert isinstance(opened["train"].features["chosen"], datasets.Video)
@@ -165,7 +175,7 @@ def test_only_training_comparisons_feed_pairs(workspace):
     summary = build_pairs(workspace, votes=votes_on(workspace))
     assert summary["funnel"][0]["dropped"] == {"comparison made for another purpose (gold)": 12}
     assert len(read_all(workspace.path("pairs"))) == 4
-    assert len(pq.read_table(workspace.path("pairs/votes/votes.parquet"))) == 12
+    assert len(pq.read_table(workspace.path("pairs/votes.parquet"))) == 12
 
 
 def test_mistakes_are_one_sentence_and_leave_the_previous_dataset(workspace):
@@ -200,7 +210,7 @@ def test_an_interrupted_build_leaves_the_previous_dataset(workspace, monkeypatch
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prefkit.pairs.render_dataset_card", interrupt)
+    monkeypatch.setattr("prefkit.pairs.dataset.render_dataset_card", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_pairs(workspace, votes=votes.assign(choice="b"))
     assert {path: path.read_bytes() for path in workspace.path("pairs").rglob("*") if path.is_file()} == before
@@ -221,7 +231,7 @@ def test_the_card_is_valid_and_tells_simulated_votes_first(workspace, source):
     build_pairs(workspace, votes=votes_on(workspace, source=source))
     card = DatasetCard.load(workspace.path("pairs/README.md"))
     assert card.data.license == "cc-by-4.0"
-    assert [config["config_name"] for config in card.data.configs] == ["pairs", "votes"]
+    assert [config["config_name"] for config in card.data.configs] == ["pairs", "votes", "clips"]
     assert ("simulated-votes" in card.data.tags) == (source == "simulated")
     assert ("human-feedback" in card.data.tags) == (source == "human")
     first = card.text.strip().splitlines()[2]
