@@ -62,7 +62,9 @@ _WAV2VEC2_LAYERS = 12
 _AUDIO_WINDOW = 5
 
 
-def load_hallo4_checkpoint(path: str | Path, config: Mapping[str, Any] | None = None) -> PortraitWanTransformer3DModel:
+def load_hallo4_checkpoint(
+    path: str | Path, config: Mapping[str, Any] | None = None, *, torch_dtype: torch.dtype | None = None
+) -> PortraitWanTransformer3DModel:
     """Loads Hallo4's transformer.
 
     Sizes are read off the weights. What weights cannot tell (the number of heads, which layers take a VACE hint,
@@ -71,11 +73,13 @@ def load_hallo4_checkpoint(path: str | Path, config: Mapping[str, Any] | None = 
     5 frames of 12 wav2vec2 layers.
 
     Args:
-        path: `.safetensors`, `.pth`, `.pt` or `.ckpt`; the last three are read with `weights_only=True`.
+        path: `.safetensors`, `.pth`, `.pt` or `.ckpt`; the last three are read with `weights_only=True`. Of sharded
+            safetensors the index (`….safetensors.index.json`).
         config: overrides, under this project's names (`PortraitWanTransformer3DModel`'s arguments) or Hallo4's.
+        torch_dtype: of the weights, but for the parts that Wan keeps in float32; None for the file's own.
 
     Returns:
-        The model on the CPU, in the file's dtype, in evaluation mode.
+        The model on the CPU, in evaluation mode.
 
     Raises:
         PrefkitError: an unreadable file, or weights that are not all of a Hallo4 model's and nothing else.
@@ -89,6 +93,8 @@ def load_hallo4_checkpoint(path: str | Path, config: Mapping[str, Any] | None = 
         model = _build(settings, path)
     converted = {convert_name(name) or name: tensor for name, tensor in weights.items()}
     _account_for_keys(model, converted, path)
+    if torch_dtype is not None:
+        converted = {name: tensor.to(_dtype(name, torch_dtype)) for name, tensor in converted.items()}
     model.load_state_dict(converted, assign=True)
     return model.eval()
 
@@ -196,6 +202,12 @@ def _count_blocks(kind: str, names: Iterable[str]) -> int:
     return 1 + max(int(name.split(".")[1]) for name in names if re.match(rf"{kind}\.\d+\.", name))
 
 
+def _dtype(name: str, wanted: torch.dtype) -> torch.dtype:
+    parts = name.split(".")
+    kept: Any = PortraitWanTransformer3DModel._keep_in_fp32_modules
+    return torch.float32 if any(part in parts for part in kept) else wanted
+
+
 def _translate_config(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if "num_heads" in config:  # Hallo4's own file; the sizes in it are read off the weights
         audio = config.get("audio", {})
@@ -243,19 +255,44 @@ def _read(path: Path) -> tuple[Weights, dict[str, str]]:
         )
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                content: Any = {name: file.get_tensor(name) for name in file.keys()}
-                metadata = file.metadata() or {}
+            content, metadata = _read_safetensors(path)
+        elif path.name.endswith(".safetensors.index.json"):
+            content, metadata = _read_shards(path), {}
         elif path.suffix in (".pth", ".pt", ".ckpt"):
             content, metadata = torch.load(path, map_location="cpu", weights_only=True), {}
         else:
-            raise PrefkitError(f"Found {path}, expected a .safetensors, .pth, .pt or .ckpt checkpoint.")
+            raise PrefkitError(
+                f"Found {path}, expected a .safetensors, .pth, .pt or .ckpt checkpoint, or the index of shards "
+                "(.safetensors.index.json)."
+            )
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise PrefkitError(
             f"{path} cannot be read as a checkpoint, it may be truncated ({reason}): download it again."
         ) from error
     return _unwrap(content, path), metadata
+
+
+def _read_safetensors(path: Path) -> tuple[Any, dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+
+
+def _read_shards(index: Path) -> Weights:
+    """The weights that an index names, each from its own file."""
+    try:
+        shards: dict[str, str] = json.loads(index.read_text())["weight_map"]
+    except (ValueError, KeyError, TypeError):
+        raise PrefkitError(f"{index} is no index of shards; expected its weight_map: download it again.") from None
+    weights: Weights = {}
+    for name in sorted(set(shards.values())):
+        shard = index.parent / name
+        if not shard.is_file():
+            raise PrefkitError(
+                f"{index} names {name}, which is not beside it: download all {len(set(shards.values()))} shards."
+            )
+        weights |= _read_safetensors(shard)[0]
+    return weights
 
 
 def _unwrap(content: Any, path: Path) -> Weights:

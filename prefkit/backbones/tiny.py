@@ -4,9 +4,7 @@
 speech features log filter banks, its control branch the reference latent in every frame.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +15,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from prefkit.backbones.audio_features import SAMPLE_RATE, audio_features, window_features
 from prefkit.backbones.autoencoder import PatchAutoencoder, to_frames, to_pixels
 from prefkit.backbones.contract import Conditioning
+from prefkit.backbones.evaluating import evaluating
+from prefkit.backbones.hashing import weights_hash
 from prefkit.backbones.transformer import PortraitWanTransformer3DModel
 from prefkit.errors import PrefkitError
 
@@ -36,7 +36,7 @@ class TinyBackbone:
     def __init__(self, transformer: PortraitWanTransformer3DModel, autoencoder: PatchAutoencoder):
         self.model = transformer.float().eval()
         self.autoencoder = autoencoder.float().eval()
-        self.weights_hash = _hash(transformer, autoencoder)
+        self.weights_hash = weights_hash(transformer, autoencoder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = SHIPPED) -> "TinyBackbone":
@@ -133,7 +133,7 @@ class TinyBackbone:
         shape = (self.model.config.in_channels, (frames - 1) // 4 + 1, height, width)
         latents = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
         sigmas = _shifted(torch.linspace(1, 0, (num_inference_steps or 12) + 1), shift=2.0)
-        with _evaluating(self.model):
+        with evaluating(self.model):
             for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
                 velocity = self.predict(latents, 1000 * sigma.expand(len(latents)), conditioning)
                 latents = latents + (following - sigma) * velocity
@@ -158,23 +158,3 @@ def skeleton_pixels(skeleton: np.ndarray) -> torch.Tensor:
 
 def _shifted(sigmas: torch.Tensor, shift: float) -> torch.Tensor:
     return shift * sigmas / (1 + (shift - 1) * sigmas)
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block only, so that sampling in the middle of training leaves no trace."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-def _hash(*models: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for model in models:
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -1,14 +1,14 @@
-"""Draws COCO-18 keypoints as a skeleton in OpenPose's limb order and colours, on black.
+"""Draws the keypoints of synthetic portraits as a skeleton of eleven limbs, on black.
 
 No facial landmarks: the mouth must come from the speech, and the eyes and brows from the model.
 Four times the clip's size, because video files halve the resolution of colours, and the colours say
 which limb is which: at the clip's own size a model loses most of the skeleton's accuracy.
 """
 
-import cv2
 import numpy as np
 
-from prefkit.synthetic.drawing import OVERSAMPLING, fixed_point
+from prefkit.skeletons.drawing import draw_lines
+from prefkit.synthetic.drawing import OVERSAMPLING
 from prefkit.synthetic.geometry import FRAME_SIZE
 
 _LIMBS = ((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 0), (0, 14), (14, 16), (0, 15), (15, 17))
@@ -26,8 +26,6 @@ def draw_skeleton(keypoints: np.ndarray) -> np.ndarray:
 def _frame(points: np.ndarray) -> np.ndarray:
     size = FRAME_SIZE * OVERSAMPLING
     canvas = np.zeros((size, size, 3), np.uint8)
-    for (start, end), colour in zip(_LIMBS, _COLOURS, strict=True):
-        if points[start, 2] and points[end, 2]:
-            ends = fixed_point(points[[start, end], :2])
-            cv2.polylines(canvas, [ends], False, colour, 7, cv2.LINE_8, 4)
+    on_canvas = np.concatenate([(points[:, :2].astype(np.float64) + 0.5) * OVERSAMPLING - 0.5, points[:, 2:]], axis=1)
+    draw_lines(canvas, on_canvas, _LIMBS, _COLOURS, 7)
     return canvas
