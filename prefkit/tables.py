@@ -143,6 +143,8 @@ VOTES = Table(
             ("source", pa.string()),  # human, simulated, label-studio, …
             ("supersedes", pa.string()),  # vote_id of the vote this one replaces or undoes
             ("created_at", pa.timestamp("us", tz="UTC")),
+            ("seeks", pa.int64()),  # jumps to another time, frame steps included
+            ("replays", pa.int64()),  # times the pair was played again from its beginning
         ]
     ),
 )
