@@ -7,12 +7,13 @@ written whole or not at all, and the same input gives the same bytes.
 import hashlib
 import itertools
 import wave
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -93,22 +94,53 @@ def probe(path: str | Path) -> Probe:
         )
 
 
-def iter_frames(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
-    """Yields (uint8 [H, W, 3] RGB, seconds since the first frame) without holding the clip in memory.
+class Frame:
+    """One frame of a video: its number, its time in seconds since the first frame, and its picture.
+
+    The picture is converted when it is first asked for, since not every reader looks at every frame.
+    """
+
+    def __init__(self, index: int, seconds: float, convert: Callable[[], np.ndarray]):
+        self.index = index
+        self.seconds = seconds
+        self._convert = convert
+
+    @cached_property
+    def rgb(self) -> np.ndarray:
+        """uint8 [H, W, 3]."""
+        return self._convert()
+
+
+def stream_frames(path: str | Path) -> Iterator[Frame]:
+    """Yields the frames of a video one by one, without holding the clip in memory. Use each before the next.
 
     Raises:
-        MediaError: there is no such file, it is not a video, or it cannot be read to its end.
+        MediaError: there is no such file, it is not a video, its frames change their size, or it cannot be
+            read to its end.
     """
     path = Path(path)
     with _open(path) as container:
         stream = _video_stream(container, path)
         fps = float(stream.average_rate or stream.guessed_rate or 25)
         to_rgb = _RGB()
-        start: float | None = None
+        start, size = 0.0, None
         for index, frame in enumerate(_decode(container, stream, path)):
             seconds = frame.time if frame.time is not None else index / fps
-            start = seconds if start is None else start
-            yield to_rgb(frame), seconds - start
+            if size is None:
+                start, size = seconds, (frame.width, frame.height)
+            if (frame.width, frame.height) != size:
+                raise MediaError(f"{path} changes its frame size half-way; convert it to one size first")
+            yield Frame(index, seconds - start, partial(to_rgb, frame))
+
+
+def iter_frames(path: str | Path) -> Iterator[tuple[np.ndarray, float]]:
+    """Yields (uint8 [H, W, 3] RGB, seconds since the first frame) without holding the clip in memory.
+
+    Raises:
+        MediaError: as for `stream_frames`.
+    """
+    for frame in stream_frames(path):
+        yield frame.rgb, frame.seconds
 
 
 def read_clip(path: str | Path) -> Clip:
@@ -124,8 +156,6 @@ def read_clip(path: str | Path) -> Clip:
         if not times:
             # room for all at once: a list of frames and their stack would take twice the memory
             frames = np.empty((max(1, _declared_frames(path)), *frame.shape), np.uint8)
-        if frame.shape != frames.shape[1:]:
-            raise MediaError(f"{path} changes its frame size half-way; convert it to one size first")
         if len(times) == len(frames):
             frames = np.concatenate([frames, np.empty_like(frames)])
         frames[len(times)] = frame
@@ -154,13 +184,13 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         if not container.streams.audio:
             raise NoSoundError(f"{path} has no sound; expected a clip with an audio track")
         stream = container.streams.audio[0]
-        frames = list(_decode(container, stream, path))
+        blocks = [_SoundBlock(frame.time, frame.sample_rate, _mono(frame)) for frame in _decode(container, stream, path)]
         end = _seconds(stream.duration, stream.time_base)
         if end is not None and stream.start_time is not None:
             end += float(stream.start_time * stream.time_base)
-    if not frames:
+    if not blocks:
         raise NoSoundError(f"{path} has an audio track without any sound in it; expected at least one sample")
-    return _resample(_lay_out(frames, start, end), frames[0].sample_rate, sample_rate)
+    return _resample(_lay_out(blocks, start, end), blocks[0].rate, sample_rate)
 
 
 def count_frames(path: str | Path) -> int:
@@ -364,19 +394,24 @@ def _video_start(path: Path) -> float:
         return float(first.time) if first is not None and first.time is not None else 0.0
 
 
-def _lay_out(frames: list[Any], start: float, end: float | None) -> np.ndarray:
-    """Float32 [N] mono at the frames' own rate; sample 0 at container second `start`, gaps silent."""
-    rate = frames[0].sample_rate
+class _SoundBlock(NamedTuple):
+    time: float | None  # container seconds
+    rate: int
+    samples: np.ndarray  # float32 [N] mono
+
+
+def _lay_out(blocks: list[_SoundBlock], start: float, end: float | None) -> np.ndarray:
+    """Float32 [N] mono at the blocks' own rate; sample 0 at container second `start`, gaps silent."""
+    rate = blocks[0].rate
     pieces: list[tuple[int, np.ndarray]] = []
     position = 0
-    for frame in frames:
-        if frame.time is not None:
-            said = round((frame.time - start) * rate)
-            # containers round times to a millisecond: frames follow each other unless there is a real gap
+    for block in blocks:
+        if block.time is not None:
+            said = round((block.time - start) * rate)
+            # containers round times to a millisecond: blocks follow each other unless there is a real gap
             position = said if not pieces or abs(said - position) > GAP * rate else position
-        samples = _mono(frame)
-        pieces.append((position, samples))
-        position += len(samples)
+        pieces.append((position, block.samples))
+        position += len(block.samples)
     length = max(position + len(samples) for position, samples in pieces)
     if end is not None:
         # the codec fills its last frame with silence that the container's duration leaves out
@@ -402,12 +437,25 @@ def _mono(frame: Any) -> np.ndarray:
 
 def _resample(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """Float32 [N] in [-1, 1] at `rate` -> int16 at `wanted` Hz."""
-    if rate != wanted and len(sound):
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=wanted)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[None]), format="flt", layout="mono")
+    if rate == wanted or not len(sound):
+        return _to_int16(sound)
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=wanted)
+    return np.concatenate(
+        [_to_int16(out.to_ndarray()[0]) for block in (*_blocks(sound, rate), None) for out in resampler.resample(block)]
+        or [np.zeros(0, np.int16)]
+    )
+
+
+def _blocks(sound: np.ndarray, rate: int) -> Iterator[Any]:
+    """Frames of ten seconds, so that the resampler's copies stay small."""
+    for first in range(0, len(sound), 10 * rate):
+        piece = np.ascontiguousarray(sound[None, first : first + 10 * rate])
+        frame = av.AudioFrame.from_ndarray(piece, format="flt", layout="mono")
         frame.sample_rate = rate
-        parts = [out.to_ndarray()[0] for piece in (frame, None) for out in resampler.resample(piece)]
-        sound = np.concatenate(parts) if parts else sound[:0]
+        yield frame
+
+
+def _to_int16(sound: np.ndarray) -> np.ndarray:
     return np.clip(np.round(sound.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
 
 
