@@ -26,7 +26,17 @@ CRITERIA_TEXTS = {
 SPLITS = ("train", "test")
 
 
-def render_dataset_card(
+def dataset_card(values: Mapping[str, Any], *, release: bool = False) -> str:
+    """The README.md of a preference dataset.
+
+    Args:
+        values: what `dataset_card_values` counted; it is kept as `card` in the dataset's prefkit.json.
+        release: of the form in which clips are inside the tables (`prefkit.pairs.release.embed_clips`).
+    """
+    return _render("dataset_card.md.jinja", **values, guidelines_text=guidelines(), release=release)
+
+
+def dataset_card_values(
     *,
     summary: Mapping[str, Any],
     options: Mapping[str, Any],
@@ -36,11 +46,11 @@ def render_dataset_card(
     conditions: pd.DataFrame,
     candidates: pd.DataFrame,
     pick_a_pic: bool = False,
-) -> str:
-    """The README.md of a preference dataset.
+) -> dict[str, Any]:
+    """All a dataset's card says, as plain data.
 
     Args:
-        summary: pairs per split, sources, funnel, warnings and fingerprint, as `prefkit.pairs.build_pairs` returns.
+        summary: sources, funnel, warnings and fingerprint, as `prefkit.pairs.build_pairs` returns them.
         options: of the build.
         pairs: rows of `prefkit.tables.PAIRS`.
         questions: the aggregated votes (`prefkit.aggregation.aggregate_votes`); no rows where nobody voted.
@@ -49,16 +59,13 @@ def render_dataset_card(
         candidates: all of the workspace.
         pick_a_pic: whether the dataset has Pick-a-Pic's view.
     """
-    facts = dataset_facts(pairs, questions, votes, conditions, candidates)
-    return _render(
-        "dataset_card.md.jinja",
-        **facts,
-        **summary,
-        options=dict(options),
-        version=version("prefkit"),
-        guidelines_text=guidelines(),
-        pick_a_pic=pick_a_pic,
-    )
+    return {
+        **dataset_facts(pairs, questions, votes, conditions, candidates),
+        **{name: summary[name] for name in ("sources", "funnel", "warnings", "fingerprint")},
+        "options": dict(options),
+        "version": version("prefkit"),
+        "pick_a_pic": pick_a_pic,
+    }
 
 
 def model_card(
@@ -105,7 +112,7 @@ def dataset_facts(
     conditions: pd.DataFrame,
     candidates: pd.DataFrame,
 ) -> dict[str, Any]:
-    """What a card says about a dataset, counted from its rows (arguments as in `render_dataset_card`)."""
+    """What a card says about a dataset, counted from its rows (arguments as in `dataset_card_values`)."""
     used = conditions[conditions["condition_id"].isin(pairs["condition_id"])]
     clips = candidates[candidates["candidate_id"].isin({*pairs["chosen_id"], *pairs["rejected_id"]})]
     licences = _named_counts(used["licence"])

@@ -69,8 +69,8 @@ def croissant(folder: Path, card: str) -> dict[str, Any]:
         found["distribution"].append(
             {
                 "@type": "cr:FileSet",
-                "@id": "clips",
-                "name": "clips",
+                "@id": "clip-files",
+                "name": "clip-files",
                 "description": "The clips, one file each.",
                 "encodingFormat": "video/mp4",
                 "includes": "clips/*",
@@ -105,6 +105,8 @@ def _records(folder: Path, path: Path) -> dict[str, Any]:
 
 
 def _column(records: str, file: str, field: pa.Field) -> dict[str, Any]:
+    if pa.types.is_struct(field.type):  # a file's bytes and name
+        return _embedded(records, file, field)
     repeated = pa.types.is_list(field.type)
     kind = field.type.value_type if repeated else field.type
     found = {
@@ -115,6 +117,21 @@ def _column(records: str, file: str, field: pa.Field) -> dict[str, Any]:
         "source": {"fileObject": {"@id": file}, "extract": {"column": field.name}},
     }
     return found | ({"repeated": True} if repeated else {})
+
+
+def _embedded(records: str, file: str, field: pa.Field) -> dict[str, Any]:
+    kind = {"reference_image": "sc:ImageObject", "audio": "sc:AudioObject"}.get(field.name, "sc:VideoObject")
+    return {
+        "@type": "cr:Field",
+        "@id": f"{records}/{field.name}",
+        "name": field.name,
+        "dataType": kind,
+        "source": {
+            "fileObject": {"@id": file},
+            "extract": {"column": field.name},
+            "transform": {"jsonPath": "bytes"},
+        },
+    }
 
 
 def _field(head: str, name: str) -> str:

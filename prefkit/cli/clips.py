@@ -8,6 +8,7 @@ import typer
 from prefkit.cli.options import Seed, Split, Workers, WorkspacePath
 from prefkit.cli.parsing import named_paths
 from prefkit.cli.printing import console, print_summary
+from prefkit.errors import PrefkitError
 
 
 def init(
@@ -33,14 +34,23 @@ def init(
 
 def import_clips(
     workspace: WorkspacePath,
-    source: Annotated[Path, typer.Argument(help="A folder of clips, or a manifest (CSV, JSONL or Parquet).")],
-    fps: Annotated[float | None, typer.Option(help="Resample the clips to this frame rate.")] = None,
+    source: Annotated[Path, typer.Argument(help="A folder of clips, a manifest, or a table of votes.")],
+    format: Annotated[
+        str, typer.Option(help="clips, or with their votes: videoalign, pick-a-pic, genai-bench, votes (plain table).")
+    ] = "clips",
+    fps: Annotated[float | None, typer.Option(help="Resample the clips to this frame rate (only clips).")] = None,
 ) -> None:
-    """Take existing clips of any generator as candidates: all of them, or none if one cannot be used."""
-    from prefkit.importing import import_clips as run
+    """Take existing clips of any generator as candidates, with votes if there are: all, or none if one is unusable."""
+    from prefkit.importing.clips import import_clips as clips
+    from prefkit.importing.votes import import_votes
     from prefkit.workspace import Workspace
 
-    print_summary("import", run(Workspace.open(workspace), source, fps=fps))
+    if format != "clips":
+        if fps is not None:
+            raise PrefkitError("votes are about clips as they are; leave --fps out, or import clips alone")
+        print_summary("import", import_votes(Workspace.open(workspace), source, format))
+        return
+    print_summary("import", clips(Workspace.open(workspace), source, fps=fps))
 
 
 def sample(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from prefkit.cards import render_dataset_card
+from prefkit.cards import dataset_card, dataset_card_values
 from prefkit.croissant import croissant
 from prefkit.errors import PrefkitError
 from prefkit.pairs import layout, pick_a_pic
@@ -83,8 +83,7 @@ def finish(
         if pick_a_pic_view:
             pick_a_pic.write_view(temporary, published)
         summary["fingerprint"] = layout.fingerprint(temporary)
-        layout.write_marker(temporary, summary, record)
-        card = render_dataset_card(
+        values = dataset_card_values(
             summary=summary,
             options=record,
             pairs=pd.DataFrame(published),
@@ -94,6 +93,8 @@ def finish(
             candidates=candidates,
             pick_a_pic=pick_a_pic_view,
         )
+        layout.write_marker(temporary, {**summary, "card": values}, record)
+        card = dataset_card(values)
         (temporary / "README.md").write_text(card)
         layout.write_json(temporary / "croissant.json", croissant(temporary, card))
     return {"path": str(folder), **summary}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prefkit.comparisons import make_comparisons
-from prefkit.importing import import_clips
+from prefkit.importing.clips import import_clips
 from prefkit.media import iter_frames, probe, read_audio, write_clip
 from prefkit.metrics.catalogue import METRICS
 from prefkit.pairs import build_pairs, load_pairs

@@ -210,7 +210,7 @@ def test_an_interrupted_build_leaves_the_previous_dataset(workspace, monkeypatch
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prefkit.pairs.dataset.render_dataset_card", interrupt)
+    monkeypatch.setattr("prefkit.pairs.dataset.dataset_card", interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_pairs(workspace, votes=votes.assign(choice="b"))
     assert {path: path.read_bytes() for path in workspace.path("pairs").rglob("*") if path.is_file()} == before

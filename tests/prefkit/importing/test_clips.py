@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from prefkit.errors import PrefkitError
-from prefkit.importing import import_clips
+from prefkit.importing.clips import import_clips
 from prefkit.media import probe, read_audio, read_clip, sha256_file, write_clip, write_image, write_wav
 from prefkit.tables import CANDIDATES, CONDITIONS
 from prefkit.workspace import Workspace
