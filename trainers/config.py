@@ -15,7 +15,9 @@ OBJECTIVES = ("dpo", "sft")
 REFERENCES = ("adapter_off", "copy", "synced", "cached")
 
 # diffusers' names: every attention (self, text, audio, skeleton) and the feed-forward of each block
-LORA_TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
+LORA_TARGET_MODULES = (
+    "to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2", "ff.net.0.proj", "ff.net.2",
+)  # fmt: skip
 
 
 def _tensorboard() -> str:

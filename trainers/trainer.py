@@ -139,7 +139,7 @@ class DiffusionDPOTrainer(transformers.Trainer):
         if args.reference == "cached" and args.objective == "dpo":
             seen = len(self.train_dataset)
             if args.max_steps > 0:
-                seen = min(seen, args.max_steps * args.pairs_per_step)
+                seen = min(seen, (args.max_steps + 1) * args.pairs_per_step)  # loaders read a batch ahead
             self._fill(self.train_dataset, range(seen), args.per_device_train_batch_size, "Reference on training pairs")
             self.train_dataset.reference_errors = self._cache.errors
         if self.eval_dataset is not None:

@@ -1,5 +1,7 @@
 """A small random flow-matching backbone and a small preference dataset with real files."""
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,20 @@ class SmallBackbone:
         raise NotImplementedError("training samples nothing")
 
 
+class KilledBackbone(SmallBackbone):
+    """Kills its process, as `kill -9` does, at the forward that PREFKIT_TEST_KILL_AT says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forwards = 0
+
+    def predict(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.forwards += 1
+        if self.forwards == int(os.environ["PREFKIT_TEST_KILL_AT"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().predict(*args, **kwargs)
+
+
 def write_dataset(folder: Path, *, train: int = 10, test: int = 4, latents: bool = True) -> Path:
     """Pairs whose chosen clips are brighter than their rejected ones; real mp4, wav and png files."""
     rng = np.random.default_rng(0)
@@ -135,6 +151,30 @@ def _write_pair(folder: Path, rng: np.random.Generator, split: str, number: int,
             (folder / "latents").mkdir(exist_ok=True)
             save_file({"latents": SmallBackbone().encode_clip(frames)}, folder / row[f"{side}_latents"])
     return row
+
+
+SMALL_RUN: dict[str, Any] = {
+    "use_cpu": True,
+    "max_steps": 6,
+    "per_device_train_batch_size": 4,
+    "draws": 4,
+    "logging_steps": 1,
+    "eval_steps": 3,
+    "save_steps": 3,
+    "warmup_steps": 0,
+    "learning_rate": 1e-2,
+    "beta": 50.0,
+    "lora_r": 4,
+    "lora_alpha": 8,
+    "disable_tqdm": True,
+    "report_to": "none",
+}
+
+
+@pytest.fixture(scope="session")
+def small_run() -> dict[str, Any]:
+    """Options under which a run on the small dataset takes a second."""
+    return dict(SMALL_RUN)
 
 
 @pytest.fixture(scope="session")

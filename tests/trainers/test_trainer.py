@@ -18,25 +18,16 @@ from trainers.held_out import held_out_metrics
 from trainers.train import train_dpo
 from trainers.trainer import DiffusionDPOTrainer
 
+SMALL: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small(small_run: dict[str, Any]) -> None:
+    SMALL.update(small_run)
+
 
 def config(**options: Any) -> DiffusionDPOConfig:
-    small = {
-        "output_dir": "unused",
-        "use_cpu": True,
-        "max_steps": 6,
-        "per_device_train_batch_size": 4,
-        "draws": 4,
-        "logging_steps": 1,
-        "eval_steps": 3,
-        "save_steps": 3,
-        "warmup_steps": 0,
-        "learning_rate": 1e-2,
-        "beta": 50.0,
-        "lora_r": 4,
-        "lora_alpha": 8,
-        "disable_tqdm": True,
-    }
-    return DiffusionDPOConfig(**(small | options))
+    return DiffusionDPOConfig(**(SMALL | {"output_dir": "unused"} | options))
 
 
 @pytest.fixture(scope="module")

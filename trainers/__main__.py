@@ -1,0 +1,37 @@
+"""``python -m trainers config.yaml --option value …``, also under ``accelerate launch -m trainers``."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from prefkit.errors import PrefkitError
+from trainers.arguments import load_backbone, parse_run
+from trainers.train import train_dpo
+
+
+def run(arguments: Sequence[str]) -> dict[str, object]:
+    """Trains what the arguments describe and returns the run's record."""
+    what, config = parse_run(arguments)
+    return train_dpo(
+        what.dataset,
+        str(config.output_dir),
+        load_backbone(what.backbone, what.backbone_folder),
+        config,
+        cache_folder=what.cache_folder,
+        resume=not what.start_over,
+    )
+
+
+def main() -> None:
+    """A user's mistake is one sentence and exit code 2."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        record = run(sys.argv[1:])
+    except PrefkitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"Adapter {record['adapter_hash']}")
+
+
+if __name__ == "__main__":
+    main()
