@@ -32,6 +32,8 @@ PRECISION = 0.1
 RELIABILITY_PRECISION = 4.0
 TOLERANCE = 1e-5
 MAX_SWEEPS = 200
+# relative error of a sum over a million votes
+ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ class _Problem:
     def _climb(self, start: _Point, move: Callable[[float], _State]) -> _Point:
         """The first of ever shorter moves that does not lead down."""
         before = self.objective(start)
+        before -= ROUNDING * abs(before)
         for halvings in range(30):
             point = self.at(move(0.5**halvings))
             if self.objective(point) >= before:
