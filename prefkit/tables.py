@@ -91,6 +91,7 @@ SCORES = Table(
             ("value", pa.float64()),  # null when it could not be scored
             ("error", pa.string()),  # the reason, where value is null
             ("details", pa.string()),  # JSON: weights hash, tool versions, frame-wise values
+            ("error_type", pa.string()),  # one of prefkit.metrics.metric.Reason, where value is null
         ]
     ),
 )
