@@ -15,8 +15,10 @@ from scipy import stats
 
 from prefkit.errors import PrefkitError
 
-# Fewer pairs of decided votes on the same question say little about how often people agree.
-ENOUGH_PAIRS = 30
+# Fewer decided votes on questions with several of them say little about how often people are right.
+ENOUGH_VOTES = 30
+# Annotators who are right less often than that would take thousands of votes.
+CHANCE = 0.51
 # A fixed number of votes is not looked for beyond this.
 MOST_VOTES = 999
 COLUMNS = (
@@ -46,7 +48,8 @@ def plan_votes(
         One row per criterion:
 
         - comparisons, votes (answers so far)
-        - accuracy: from how often two annotators agree on a question; measured: whether it is, or `accuracy`
+        - accuracy: how often an annotator picks the better clip; measured: whether the votes tell
+          (`measured_accuracy`), or it is the argument
         - margin: the lead in decided votes at which to stop
         - votes_each: expected answers to a comparison if each stops there; fixed_votes_each: the number if
           all get the same and the majority decides (ties take more: both count them in)
@@ -68,21 +71,33 @@ def plan_votes(
 
 
 def measured_accuracy(num_a: np.ndarray, num_b: np.ndarray) -> float | None:
-    """How often an annotator is right, if two agree as often as the votes do: agreement = p² + (1 − p)².
+    """How often an annotator picks the better clip, by the votes alone.
+
+    The most probable p where either clip of a question may be the better one: L = Π ½ (p^a q^b + p^b q^a),
+    by expectation maximisation (Dawid & Skene, 1979, with one rate for all). Unlike the share of agreeing
+    votes it does not depend on when a question was stopped.
 
     Args:
         num_a: int [Q], votes for a of each question.
         num_b: int [Q], votes for b.
 
     Returns:
-        p in [0.5, 1], or None where fewer than `ENOUGH_PAIRS` pairs of votes share a question.
+        p in [0.5, 1], or None where fewer than `ENOUGH_VOTES` votes share a question with others.
     """
-    num = num_a + num_b
-    pairs = int((num * (num - 1)).sum())
-    if pairs < 2 * ENOUGH_PAIRS:
+    shared = num_a + num_b >= 2
+    counts, number = np.unique(np.stack([num_a[shared], num_b[shared]], axis=1), axis=0, return_counts=True)
+    total = float((counts.sum(axis=1) * number).sum())
+    if total < ENOUGH_VOTES:
         return None
-    agreement = float((num_a * (num_a - 1) + num_b * (num_b - 1)).sum()) / pairs
-    return 0.5 + 0.5 * math.sqrt(max(2 * agreement - 1, 0.0))
+    lead = counts[:, 0] - counts[:, 1]
+    accuracy = 0.8
+    for _ in range(1000):
+        a_better = 1 / (1 + ((1 - accuracy) / accuracy) ** lead)
+        right = a_better * counts[:, 0] + (1 - a_better) * counts[:, 1]
+        before, accuracy = accuracy, min(float((right * number).sum()) / total, 1 - 1e-6)
+        if abs(accuracy - before) < 1e-9:
+            break
+    return max(accuracy, 0.5)
 
 
 def needed_margin(accuracy: float, confidence: float) -> int:
@@ -121,7 +136,7 @@ def _plan(
     num_a, num_b = questions["num_a"].to_numpy(), questions["num_b"].to_numpy()
     votes = int(questions["num_votes"].sum())
     measured = measured_accuracy(num_a, num_b)
-    accuracy = assumed if measured is None else min(measured, 1 - 1e-6)
+    accuracy = assumed if measured is None else measured
     row = {
         "criterion": criterion,
         "comparisons": num_comparisons,
@@ -129,7 +144,7 @@ def _plan(
         "accuracy": accuracy,
         "measured": measured is not None,
     }
-    if accuracy <= 0.5 + 1e-6:
+    if accuracy < CHANCE:
         return row | {"reason": "annotators agree no more than chance"}
     margin = needed_margin(accuracy, confidence)
     decided = int((num_a + num_b).sum())
