@@ -2,7 +2,7 @@
 
 Rows hold `a` and `b`, which never move; the screen has a left and a right. Each annotator sees about
 half of the comparisons swapped, always the same ones, so that a habit of picking one side can be told
-from a preference.
+from a preference. A repeat is thrown anew: self-consistency is no memory of a side.
 """
 
 import hashlib
@@ -10,9 +10,10 @@ import hashlib
 SCREEN_CHOICES = ("left", "right", "tie", "both_bad", "skip")
 
 
-def left_side(annotator: str, comparison_id: str) -> str:
+def left_side(annotator: str, comparison_id: str, repeat: int = 0) -> str:
     """Returns "a" or "b": the clip this annotator sees on the left. Depends on nothing else."""
-    digest = hashlib.sha256(f"{annotator}\n{comparison_id}".encode()).digest()
+    again = f"\n{repeat}" if repeat else ""
+    digest = hashlib.sha256(f"{annotator}\n{comparison_id}{again}".encode()).digest()
     return "ab"[digest[0] & 1]
 
 

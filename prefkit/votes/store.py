@@ -1,12 +1,15 @@
 """The vote store: append-only votes in SQL, durable when `record` returns.
 
 A vote carries an id made by whoever casts it, so sending it twice counts once. SQLite by default (one
-file in the workspace, write-ahead log, full sync, foreign keys); every change is one transaction that
-takes the write lock at its start, so several processes can work on one store.
+file in the workspace, write-ahead log, full sync, foreign keys), PostgreSQL by URL. Every change is one
+transaction that takes the one write lock at its start, on both, so several processes can work on one
+store and nothing that was read in a transaction changes before it writes.
 """
 
 import contextlib
+import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,19 +21,15 @@ import sqlalchemy as sa
 
 from prefkit.errors import PrefkitError
 from prefkit.tables import VOTES, content_id
-from prefkit.votes.schema import (
-    SCHEMA_VERSION,
-    annotators,
-    exclusions,
-    live_votes,
-    metadata,
-    schema_version,
-    votes,
-)
+from prefkit.votes.migrations import migrate
+from prefkit.votes.questions import chunks, recount
+from prefkit.votes.schema import annotators, exclusions, leases, live_votes, secrets, verdicts, votes, withdrawals
 from prefkit.workspace import Workspace
 
 FILE_NAME = "votes.sqlite"
+URL_VARIABLE = "PREFKIT_VOTES_URL"  # a database for all workspaces' votes instead of a file in each
 LOCK_TIMEOUT_SECONDS = 30.0
+_POSTGRES_LOCK = 0x70726566  # any number that everybody uses
 
 
 class VoteConflict(PrefkitError):
@@ -50,34 +49,38 @@ class VoteStore:
 
     def __init__(self, engine: sa.Engine):
         self.engine = engine
+        # SQLite lets waiting connections poll; threads of one process wait in line here instead.
+        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
 
     @classmethod
     def in_workspace(cls, workspace: Workspace, *, create: bool = True) -> "VoteStore":
-        """Opens the store of a workspace; see `open`."""
-        return cls.open(workspace.root / FILE_NAME, create=create)
+        """Opens the store of a workspace, or the database that `PREFKIT_VOTES_URL` names; see `open`."""
+        return cls.open(os.environ.get(URL_VARIABLE) or workspace.root / FILE_NAME, create=create)
 
     @classmethod
     def open(cls, where: str | Path, *, create: bool = True) -> "VoteStore":
         """Opens a store, and makes an empty one where there is none.
 
         Args:
-            where: a path of an SQLite file, or a database URL.
+            where: a path of an SQLite file, or a database URL: `postgresql://user@host/name`.
             create: False to refuse a missing file instead.
 
         Raises:
             PrefkitError: the file is missing (with `create=False`), is no vote store, or was made by a
-                newer prefkit.
+                newer prefkit; the database cannot be reached.
         """
-        url = where if isinstance(where, str) and "://" in where else f"sqlite:///{where}"
+        url = _full_url(where) if isinstance(where, str) and "://" in where else f"sqlite:///{where}"
         if not create and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
             raise PrefkitError(f"{where} does not exist: no votes were cast yet; vote with 'prefkit annotate'")
         engine = _engine(url)
         store = cls(engine)
+        # A password in the URL is nobody's business.
+        shown = str(where) if url.startswith("sqlite") else sa.make_url(url).render_as_string(hide_password=True)
         try:
-            _prepare(store, where)
+            _prepare(store, shown)
         except (sqlite3.DatabaseError, sa.exc.DatabaseError) as error:
-            why = getattr(error, "orig", error)
-            raise PrefkitError(f"{where} cannot be opened as a vote store ({why}); name another file") from error
+            why = str(getattr(error, "orig", error)).strip().splitlines()[0]
+            raise PrefkitError(f"{shown} cannot be opened as a vote store ({why}); name another one") from error
         return store
 
     def close(self) -> None:
@@ -87,7 +90,9 @@ class VoteStore:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction that holds the write lock; what it did is on disk when the block has ended."""
-        with self.engine.begin() as connection:
+        with self._turn, self.engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_POSTGRES_LOCK)))
             yield connection
 
     @contextlib.contextmanager
@@ -123,7 +128,21 @@ class VoteStore:
             insert_votes(connection, [undo_row(dict(row))])
 
     def votes(self) -> pd.DataFrame:
-        """The votes that count, typed as `VOTES.schema`: not undone, not replaced, not by excluded annotators."""
+        """The votes that count, typed as `VOTES.schema`: not undone, not replaced, not by excluded annotators.
+
+        Where a lead has settled a disagreement, that verdict stands alone for its criterion.
+        """
+        settled = verdicts.alias("settled")
+        overruled = sa.exists().where(
+            settled.c.comparison_id == votes.c.comparison_id,
+            settled.c.criterion == votes.c.criterion,
+            settled.c.kind == "adjudication",
+            settled.c.lifted_at.is_(None),
+        )
+        return self._frame(live_votes().where(~overruled), self._adjudications())
+
+    def cast_votes(self) -> pd.DataFrame:
+        """As `votes`, but what annotators said where a lead has settled it: for agreement and quality."""
         return self._frame(live_votes())
 
     def all_votes(self) -> pd.DataFrame:
@@ -136,12 +155,12 @@ class VoteStore:
             ensure_annotators(connection, {annotator: source}, details)
 
     def annotators(self) -> pd.DataFrame:
-        """One row per annotator: annotator, source, details (JSON), created_at."""
+        """One row per annotator: annotator, source, details (JSON), created_at, sound_check_at."""
         with self.reading() as connection:
             rows = connection.execute(sa.select(annotators).order_by(annotators.c.annotator)).mappings().all()
         return pd.DataFrame([dict(row) for row in rows], columns=annotators.c.keys())
 
-    def exclude(self, annotator: str, reason: str) -> None:
+    def exclude(self, annotator: str, reason: str, *, by: str | None = None) -> None:
         """Leaves an annotator out from now on; what they alone had answered is open again.
 
         Raises:
@@ -152,21 +171,108 @@ class VoteStore:
                 raise PrefkitError(
                     f"there is no annotator {annotator!r} in this store; 'prefkit votes stats' lists them"
                 )
-            if exclusion_reason(connection, annotator) is None:
-                connection.execute(exclusions.insert().values(annotator=annotator, reason=reason, created_at=utc_now()))
+            exclude(connection, annotator, reason, by)
 
     def readmit(self, annotator: str) -> None:
         """Takes an exclusion back; the annotator's votes count again and the decision stays on record."""
         with self.writing() as connection:
             open_now = (exclusions.c.annotator == annotator) & exclusions.c.lifted_at.is_(None)
             connection.execute(exclusions.update().where(open_now).values(lifted_at=utc_now()))
+            recount(connection, _answered_by(connection, annotator))
 
-    def _frame(self, query: sa.Select[Any]) -> pd.DataFrame:
+    def exclusions(self) -> pd.DataFrame:
+        """Every decision to leave somebody out: annotator, reason, decided_by, created_at, lifted_at."""
+        return self._table(sa.select(exclusions).order_by(exclusions.c.exclusion_id))
+
+    def withdraw(self, annotator: str) -> int:
+        """Removes all that a person has cast, and their account, because they no longer consent.
+
+        What stays is that somebody withdrew, when, and how many votes went; the questions they leave
+        short are open again.
+
+        Returns:
+            How many votes were removed, undone ones included.
+
+        Raises:
+            PrefkitError: nobody of that name is known.
+        """
+        from prefkit.votes.schema import accounts
+
+        with self.writing() as connection:
+            known = sa.exists().where(annotators.c.annotator == annotator)
+            invited = sa.exists().where(accounts.c.annotator == annotator)
+            if not connection.scalar(sa.select(known | invited)):
+                raise PrefkitError(
+                    f"there is no annotator {annotator!r} in this store; 'prefkit votes stats' lists them"
+                )
+            touched = _answered_by(connection, annotator)
+            mine = votes.c.annotator == annotator
+            removed = connection.scalar(sa.select(sa.func.count()).select_from(votes).where(mine)) or 0
+            # Undo rows first: they point to what they undo.
+            while connection.execute(votes.delete().where(mine, ~_is_pointed_at())).rowcount:
+                pass
+            for table in (leases, exclusions, accounts, annotators):
+                connection.execute(table.delete().where(table.c.annotator == annotator))
+            connection.execute(withdrawals.insert().values(votes_removed=removed, created_at=utc_now()))
+            recount(connection, touched)
+        return removed
+
+    def withdrawals(self) -> pd.DataFrame:
+        """Who took consent back is not kept; this is: created_at, votes_removed."""
+        query = sa.select(withdrawals.c.created_at, withdrawals.c.votes_removed)
+        return self._table(query.order_by(withdrawals.c.withdrawal_id))
+
+    def secret(self, name: str) -> bytes:
+        """A key of 32 random bytes that all servers of this store share, made when first asked for."""
+        with self.reading() as connection:
+            found = connection.scalar(sa.select(secrets.c.value).where(secrets.c.name == name))
+        if found is None:
+            with self.writing() as connection:
+                found = connection.scalar(sa.select(secrets.c.value).where(secrets.c.name == name))
+                if found is None:
+                    found = os.urandom(32).hex()
+                    connection.execute(secrets.insert().values(name=name, value=found))
+        return bytes.fromhex(found)
+
+    def _adjudications(self) -> list[dict[str, Any]]:
+        decided = sa.select(verdicts).where(verdicts.c.kind == "adjudication", verdicts.c.lifted_at.is_(None))
+        with self.reading() as connection:
+            rows = connection.execute(decided.order_by(verdicts.c.created_at, verdicts.c.verdict_id)).mappings().all()
+        return [
+            {
+                "vote_id": row["verdict_id"],
+                "comparison_id": row["comparison_id"],
+                "annotator": row["decided_by"],
+                "criterion": row["criterion"],
+                "repeat": 0,
+                "choice": row["choice"],
+                "left": "a",
+                "comment": row["note"],
+                "source": "human",
+                "created_at": row["created_at"],
+            }
+            for row in rows
+        ]
+
+    def _frame(self, query: sa.Select[Any], more: Iterable[Mapping[str, Any]] = ()) -> pd.DataFrame:
         # The id breaks ties: votes of one ballot share their time.
         ordered = query.order_by(votes.c.created_at, votes.c.vote_id)
         with self.reading() as connection:
             rows = [dict(row) for row in connection.execute(ordered).mappings()]
-        return pa.Table.from_pylist(rows, schema=VOTES.schema).to_pandas()
+        return pa.Table.from_pylist([*rows, *map(dict, more)], schema=VOTES.schema).to_pandas()
+
+    def _table(self, query: sa.Select[Any]) -> pd.DataFrame:
+        with self.reading() as connection:
+            found = connection.execute(query)
+            return pd.DataFrame(found.mappings().all(), columns=list(found.keys()))
+
+
+def exclude(connection: sa.Connection, annotator: str, reason: str, by: str | None) -> None:
+    """Records that an annotator is left out, inside the caller's transaction; an open decision stays as it is."""
+    if exclusion_reason(connection, annotator) is None:
+        row = {"annotator": annotator, "reason": reason, "created_at": utc_now(), "decided_by": by}
+        connection.execute(exclusions.insert().values(row))
+        recount(connection, _answered_by(connection, annotator))
 
 
 def insert_votes(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -182,6 +288,7 @@ def insert_votes(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -
     _refuse_second_answers(connection, new)
     ensure_annotators(connection, {row["annotator"]: row["source"] for row in new})
     connection.execute(votes.insert(), new)
+    recount(connection, {row["comparison_id"] for row in new})
     return new
 
 
@@ -193,7 +300,7 @@ def unrecorded(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> 
     """
     complete = [_complete(row) for row in rows]
     found: dict[str, Mapping[str, Any]] = {}
-    for ids in _chunks([row["vote_id"] for row in complete]):
+    for ids in chunks([row["vote_id"] for row in complete]):
         for old in connection.execute(sa.select(votes).where(votes.c.vote_id.in_(ids))).mappings():
             found[old["vote_id"]] = dict(old)
     new = []
@@ -257,7 +364,7 @@ def _refuse_second_answers(connection: sa.Connection, new: Sequence[Mapping[str,
     """Nobody answers a question twice: a second answer must replace the first."""
     replaced = {row["supersedes"] for row in new}
     answered: dict[tuple[Any, ...], str] = {}
-    for ids in _chunks(sorted({row["comparison_id"] for row in new})):
+    for ids in chunks(sorted({row["comparison_id"] for row in new})):
         newer = votes.alias("newer")
         standing = sa.select(votes.c.vote_id, *(votes.c[name] for name in _QUESTION)).where(
             votes.c.comparison_id.in_(ids),
@@ -282,7 +389,7 @@ def _refuse_second_answers(connection: sa.Connection, new: Sequence[Mapping[str,
 def _refuse_lost_targets(connection: sa.Connection, new: Sequence[Mapping[str, Any]]) -> None:
     """What a row supersedes must exist and must not be superseded yet."""
     targets = {row["supersedes"] for row in new} - {None}
-    for ids in _chunks(sorted(targets)):
+    for ids in chunks(sorted(targets)):
         present = set(connection.scalars(sa.select(votes.c.vote_id).where(votes.c.vote_id.in_(ids))))
         taken = set(connection.scalars(sa.select(votes.c.supersedes).where(votes.c.supersedes.in_(ids))))
         for target in ids:
@@ -291,16 +398,27 @@ def _refuse_lost_targets(connection: sa.Connection, new: Sequence[Mapping[str, A
                 raise VoteConflict(f"vote {target} cannot be replaced: it is {state}")
 
 
-def _chunks(items: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
-    # SQLite limits the number of variables in one statement.
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _answered_by(connection: sa.Connection, annotator: str) -> set[str]:
+    return set(connection.scalars(sa.select(votes.c.comparison_id).where(votes.c.annotator == annotator).distinct()))
+
+
+def _is_pointed_at() -> sa.ColumnElement[bool]:
+    newer = votes.alias("newer")
+    return sa.exists().where(newer.c.supersedes == votes.c.vote_id)
+
+
+def _full_url(url: str) -> str:
+    """Names the driver where the URL does not: `postgresql://` and the old `postgres://` mean psycopg."""
+    scheme, _, rest = url.partition("://")
+    return f"postgresql+psycopg://{rest}" if scheme in {"postgresql", "postgres"} else url
 
 
 def _engine(url: str) -> sa.Engine:
+    # As many connections as a server has threads: none waits for another one's.
+    pool = {"pool_size": 10, "max_overflow": 90}
     if not url.startswith("sqlite"):
-        return sa.create_engine(url)
-    engine = sa.create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_SECONDS})
+        return sa.create_engine(url, pool_pre_ping=True, **pool)
+    engine = sa.create_engine(url, connect_args={"timeout": LOCK_TIMEOUT_SECONDS}, **pool)
 
     @sa.event.listens_for(engine, "connect")
     def connect(raw: Any, _record: Any) -> None:
@@ -317,18 +435,11 @@ def _engine(url: str) -> sa.Engine:
     return engine
 
 
-def _prepare(store: VoteStore, where: str | Path) -> None:
+def _prepare(store: VoteStore, where: str) -> None:
     if store.engine.dialect.name == "sqlite":
         _write_ahead_log(store.engine)
     with store.writing() as connection:
-        if not sa.inspect(connection).has_table("schema_version"):
-            metadata.create_all(connection)
-            connection.execute(schema_version.insert().values(version=SCHEMA_VERSION))
-        found = connection.scalar(sa.select(schema_version.c.version))
-    if found is None or found > SCHEMA_VERSION:
-        raise PrefkitError(
-            f"the vote store {where} has schema version {found}, this prefkit reads up to {SCHEMA_VERSION}; upgrade it"
-        )
+        migrate(connection, where)
 
 
 def _write_ahead_log(engine: sa.Engine) -> None:

@@ -1,35 +1,51 @@
 """A comparison is asked no further than its votes need."""
 
+from collections import Counter
+from datetime import timedelta
+
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefkit.tables import CRITERIA
+from prefkit.votes.questions import answers_wanted
 from prefkit.votes.queue import Queue
-from prefkit.votes.stopping import decided_on_all, is_decided
-from prefkit.votes.store import VoteStore
+from prefkit.votes.store import VoteStore, utc_now
 
 
 @pytest.mark.parametrize(
-    ("counts", "decided"),
+    ("counts", "wanted"),
     [
-        ({}, False),
-        ({"a": 1}, False),
-        ({"a": 2}, True),
-        ({"a": 2, "b": 1}, False),
-        ({"a": 3, "b": 1, "tie": 1}, True),
-        ({"tie": 2}, True),
-        ({"a": 2, "tie": 2}, False),
-        ({"a": 1, "skip": 5}, False),
+        ({}, 2),
+        ({"a": 1}, 1),
+        ({"a": 2}, 0),
+        ({"a": 2, "b": 1}, 1),
+        ({"a": 3, "b": 1, "tie": 1}, 0),
+        ({"tie": 2}, 0),
+        ({"a": 2, "tie": 2}, 1),
     ],
 )
-def test_an_answer_has_to_lead_every_other_by_the_margin(counts, decided):
-    assert is_decided(counts, 2) is decided
+def test_an_answer_has_to_lead_every_other_by_the_margin(counts, wanted):
+    assert answers_wanted(5, 2, sum(counts.values()), [counts] if counts else []) == wanted
 
 
-def test_the_slowest_criterion_decides():
-    assert not decided_on_all([], 1)
-    assert decided_on_all([("overall", "a", 2), ("expression", "b", 2)], 2)
-    assert not decided_on_all([("overall", "a", 2), ("expression", "b", 2), ("expression", "a", 1)], 2)
+def test_the_slowest_criterion_decides_and_a_lead_settles_it():
+    assert answers_wanted(9, 2, 2, [{"a": 2}, {"b": 2}]) == 0
+    assert answers_wanted(9, 2, 3, [{"a": 3}, {"a": 2, "b": 1}]) == 1
+    assert answers_wanted(9, None, 3, [{"a": 3}]) == 6
+    assert answers_wanted(9, 2, 0, [], decided=True) == 0
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.lists(st.sampled_from(["a", "b", "tie"]), max_size=12))
+def test_no_more_are_asked_at_once_than_could_end_it(target, margin, said):
+    """With `wanted` more answers alike the comparison may be decided; with one fewer it never is."""
+    wanted = answers_wanted(target, margin, len(said), [Counter(said)] if said else [])
+    assert 0 <= wanted <= max(0, target - len(said))
+    if wanted and len(said) + wanted < target:
+        leader = max(set(said), key=said.count) if said else "a"
+        assert answers_wanted(target, margin, len(said) + wanted, [Counter(said + [leader] * wanted)]) == 0
+        assert answers_wanted(target, margin, len(said) + wanted - 1, [Counter(said + [leader] * (wanted - 1))]) > 0
 
 
 def answer(queue, annotator, choices):
@@ -74,7 +90,8 @@ def test_an_undo_opens_the_comparison_again(tmp_path):
     assert answer(queue, "ann", "aaa")
     assert not queue.lease("bob")
     queue.undo("ann", "q")
-    assert queue.lease("bob")
+    assert not queue.lease("bob"), "ann has it in hand again, and one answer can end it"
+    assert queue.lease("bob", now=utc_now() + timedelta(hours=1))
 
 
 def test_without_a_margin_every_vote_is_asked_for(tmp_path):

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 
 from prefkit.errors import PrefkitError
 from prefkit.tables import VOTES
-from prefkit.votes.schema import schema_version
 from prefkit.votes.store import VoteConflict, VoteStore
 
 
@@ -99,8 +98,8 @@ def test_opening(tmp_path):
 
     newer = VoteStore.open(tmp_path / "newer.sqlite")
     with newer.writing() as connection:
-        connection.execute(schema_version.update().values(version=99))
-    with pytest.raises(PrefkitError, match="schema version 99.*upgrade"):
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0099'"))
+    with pytest.raises(PrefkitError, match="schema version 0099.*upgrade"):
         VoteStore.open(tmp_path / "newer.sqlite")
 
 
