@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from prefkit.backbones.contract import Backbone, Conditioning, stack_conditioning
 from prefkit.errors import PrefkitError
 from prefkit.media import read_audio, read_clip, read_image, sha256_file, write_clip
+from prefkit.processes import Processes
 from prefkit.progress import track
+from prefkit.skeletons.resampling import resample_frames
 from prefkit.tables import CANDIDATES, CONDITIONS, content_id
 from prefkit.workspace import Workspace, atomic_write
 
@@ -34,6 +36,10 @@ def sample_candidates(
 
     A clip follows from its condition, its own seed, the settings and the weights, whatever else is
     sampled with it. Seeds do not depend on the weights, so a tuned model meets the base on equal terms.
+    Skeletons of another frame rate than the backbone's are resampled, longer ones cut to what it takes.
+
+    Several processes (``accelerate launch``) take turns with the batches, and one of them writes the rows;
+    batches are the same however many there are, so the rows are too.
 
     Args:
         workspace: read: conditions and their media; written: clips/, latents/ and rows of candidates.
@@ -47,7 +53,8 @@ def sample_candidates(
         batch_size: clips generated at a time.
 
     Returns:
-        made, already_there, failed (reason -> how many; these are tried again by the next call).
+        made, already_there, failed (reason -> how many; these are tried again by the next call); the same
+        in every process.
 
     Raises:
         PrefkitError: there are no conditions, none of this split, or a number below one.
@@ -79,19 +86,27 @@ def sample_candidates(
     missing = [row for row in wanted if row["candidate_id"] not in done]
     encoder = _ConditionEncoder(workspace, backbone, {row["condition_id"]: row for row in conditions})
     failed: dict[str, int] = {}
+    processes = Processes.current()
     batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-    for batch in track(batches, "Sampling"):
-        rows = _sample_batch(workspace, backbone, encoder, batch, num_inference_steps)
-        workspace.append(CANDIDATES, rows)
+    turns = [batches[first : first + processes.count] for first in range(0, len(batches), processes.count)]
+    for turn in track(turns, "Sampling") if processes.is_main else turns:
+        own = turn[processes.rank] if processes.rank < len(turn) else []
+        rows = processes.gather(_sample_batch(workspace, backbone, encoder, own, num_inference_steps))
+        if processes.is_main:
+            workspace.append(CANDIDATES, rows)
         for reason in (row["error"] for row in rows if row.get("error")):
             failed[reason] = failed.get(reason, 0) + 1
+    processes.gather([])  # nobody goes on to the next stage before the rows are written
     return {"made": len(missing) - sum(failed.values()), "already_there": len(wanted) - len(missing), "failed": failed}
 
 
 def _conditions(workspace: Workspace, split: str | None) -> list[Row]:
     conditions = workspace.rows(CONDITIONS)
     if not conditions:
-        raise PrefkitError(f"{workspace.root} has no conditions to animate; add some with 'prefkit init --synthetic'")
+        raise PrefkitError(
+            f"{workspace.root} has no conditions to animate; add some with 'prefkit init --synthetic' "
+            "or 'prefkit add-conditions'"
+        )
     chosen = [row for row in conditions if split is None or row["split"] == split]
     if not chosen:
         splits = sorted({str(row["split"]) for row in conditions})
@@ -122,9 +137,11 @@ class _ConditionEncoder:
         portrait, audio, skeleton = (
             self.workspace.path(condition[n]) for n in ("reference_image", "audio", "skeleton")
         )
-        return self.backbone.encode_condition(
-            read_image(portrait), read_audio(audio), read_clip(skeleton).frames, condition["text"]
-        )
+        driving = read_clip(skeleton)
+        frames = resample_frames(driving.frames, driving.fps, self.backbone.fps)
+        longest = (min(len(frames), self.backbone.num_frames) - 1) // 4 * 4 + 1
+        sound = read_audio(audio)
+        return self.backbone.encode_condition(read_image(portrait), sound, frames[:longest], condition["text"])
 
     def audio_path(self, condition_id: str) -> Path:
         return self.workspace.path(self.conditions[condition_id]["audio"])

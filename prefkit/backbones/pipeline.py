@@ -195,6 +195,7 @@ class PortraitPipeline(  # type: ignore[misc]  # two of diffusers' bases type co
         self.maybe_free_model_hooks()
         return PortraitPipelineOutput(frames=video) if return_dict else (video,)
 
+    @torch.no_grad()
     def encode_condition(
         self,
         portrait: np.ndarray,

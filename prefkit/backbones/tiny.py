@@ -7,6 +7,7 @@ speech features log filter banks, its control branch the reference latent in eve
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,13 +40,15 @@ class TinyBackbone:
         self.weights_hash = weights_hash(transformer, autoencoder)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path = SHIPPED) -> "TinyBackbone":
+    def from_pretrained(cls, checkpoint: str | Path = SHIPPED, *, device: Any = None) -> "TinyBackbone":
         """Loads the shipped weights, or others of the same kind from a folder.
+
+        The tiny model computes on the CPU, where it is as quick; `device` is taken and not used.
 
         Raises:
             PrefkitError: the folder lacks transformer/ or autoencoder/.
         """
-        folder = Path(folder)
+        folder = Path(checkpoint)
         for part in ("transformer", "autoencoder"):
             if not (folder / part / "config.json").exists():
                 raise PrefkitError(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prefkit.cli.options import Seed, Split, Workers, WorkspacePath
+from prefkit.cli.options import BackboneName, Checkpoint, Seed, Split, Workers, WorkspacePath
 from prefkit.cli.parsing import named_paths
 from prefkit.cli.printing import console, print_summary
 from prefkit.errors import PrefkitError
@@ -53,34 +53,51 @@ def import_clips(
     print_summary("import", clips(Workspace.open(workspace), source, fps=fps))
 
 
+def add_conditions(
+    workspace: WorkspacePath,
+    source: Annotated[Path, typer.Argument(help="A folder of conditions, or a manifest (CSV, JSONL or Parquet).")],
+    fps: Annotated[float, typer.Option(help="Frame rate that skeletons are resampled to: the model's.")] = 25.0,
+    pose_model: Annotated[
+        Path | None, typer.Option(help="A DWPose or RTMPose network (.onnx), where there are driving videos.")
+    ] = None,
+) -> None:
+    """Add things to animate: portrait, speech, skeleton (or keypoints, or a driving video), and text."""
+    from prefkit.importing.conditions import add_conditions as add
+    from prefkit.workspace import Workspace
+
+    print_summary("conditions", add(Workspace.open(workspace), source, fps=fps, pose_model=pose_model))
+
+
 def sample(
     workspace: WorkspacePath,
     per_condition: Annotated[int, typer.Option(help="Clips a condition shall have.")] = 4,
     split: Split = None,
     run: Annotated[str | None, typer.Option("--run", help="Sample the model tuned by this run.")] = None,
+    backbone: BackboneName = "tiny",
+    checkpoint: Checkpoint = None,
     steps: Annotated[int | None, typer.Option(help="Inference steps; by default the model's own.")] = None,
     batch_size: Annotated[int, typer.Option(help="Clips generated at a time.")] = 8,
     seed: Seed = 0,
 ) -> None:
-    """Generate candidates with the tiny model; does only what is missing."""
-    from prefkit.backbones.contract import Backbone
-    from prefkit.backbones.tiny import TinyBackbone
+    """Generate candidates; does only what is missing. `accelerate launch -m prefkit.cli sample …` uses all GPUs."""
+    from prefkit.backbones.catalogue import load_backbone
+    from prefkit.processes import Processes
     from prefkit.sampling import sample_candidates
     from prefkit.workspace import Workspace
 
-    opened = Workspace.open(workspace)
-    if run is None:
-        backbone: Backbone = TinyBackbone.from_pretrained()
-        adapter_hash = None
-    else:
+    opened, processes = Workspace.open(workspace), Processes.current()
+    model = load_backbone(backbone, checkpoint, processes.device)
+    adapter_hash = None
+    if run is not None:
         from prefkit.loop.tuning import tuned_backbone
 
-        backbone, adapter_hash = tuned_backbone(opened, run)
+        model, adapter_hash = tuned_backbone(opened, run, model)
     summary = sample_candidates(
-        opened, backbone, per_condition=per_condition, split=split, seed=seed,
+        opened, model, per_condition=per_condition, split=split, seed=seed,
         adapter_hash=adapter_hash, num_inference_steps=steps, batch_size=batch_size,
     )  # fmt: skip
-    print_summary("candidates", summary)
+    if processes.is_main:
+        print_summary("candidates", summary)
 
 
 def score(

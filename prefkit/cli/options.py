@@ -10,3 +10,10 @@ Seed = Annotated[int, typer.Option(help="Everything random follows from this num
 Workers = Annotated[int, typer.Option(help="Processes that score clips.", min=1)]
 Split = Annotated[str | None, typer.Option(help="Only conditions of this split (train, test or evaluate).")]
 Run = Annotated[str, typer.Option("--run", help="The run's name, a folder under runs/.")]
+BackboneName = Annotated[
+    str,
+    typer.Option("--backbone", help="tiny, hallo4, unet, an installed package's, or package.module:Class."),
+]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="The backbone's weights, a folder or a file; docs/backbones.md says which.")
+]

@@ -5,36 +5,60 @@ from typing import Annotated, Any
 
 import typer
 
-from prefkit.cli.options import Run, Seed, Workers, WorkspacePath
-from prefkit.cli.parsing import typed_options
+from prefkit.cli.options import BackboneName, Checkpoint, Run, Seed, Workers, WorkspacePath
+from prefkit.cli.parsing import options_file, typed_options, weighted_regions
 from prefkit.cli.printing import console, print_evaluation, print_results, print_summary
 
 
 def train_dpo(
-    workspace: WorkspacePath,
+    target: Annotated[
+        Path, typer.Argument(metavar="WORKSPACE|CONFIG.yaml", help="A workspace, or a file that describes the run.")
+    ],
     run: Run = "dpo",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     objective: Annotated[str, typer.Option(help="dpo, or sft: supervised fine-tuning on the chosen clips.")] = "dpo",
+    config: Annotated[Path | None, typer.Option(help="For a workspace: a YAML file of training options.")] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE of any option of DiffusionDPOConfig.")
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of any training option; 'python -m trainers --help' lists them all."),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option("--region", help="For a workspace: NAME=WEIGHT of errors at the mouth, face or hands."),
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Fine-tune the tiny model on the pairs with Diffusion-DPO; resumes where it was interrupted."""
+    """Fine-tune a model on the pairs with Diffusion-DPO; resumes where it was interrupted.
+
+    A file says what is trained on what and runs under 'accelerate launch -m trainers CONFIG.yaml' as well;
+    a workspace's pairs tune the tiny model.
+    """
+    given = typed_options(option or []) | ({} if steps is None else {"max_steps": steps})
+    if target.suffix in (".yaml", ".yml"):
+        record = _train_from_file(target, given)
+        console.print(f"Adapter {record['adapter_hash']}", highlight=False, soft_wrap=True)
+        return
     from prefkit.loop.sizes import TRAINING
     from prefkit.loop.tuning import tune
     from prefkit.workspace import Workspace
 
-    options: dict[str, Any] = TRAINING | {"objective": objective} | typed_options(option or [])
-    if steps is not None:
-        options["max_steps"] = steps
-    record = tune(Workspace.open(workspace), run, options, seed=seed)
-    console.print(f"Adapter {record['adapter_hash']}: {workspace}/runs/{run}/adapter", highlight=False, soft_wrap=True)
+    options: dict[str, Any] = TRAINING | {"objective": objective} | options_file(config) | given
+    record = tune(Workspace.open(target), run, options, seed=seed, regions=weighted_regions(region or []))
+    console.print(f"Adapter {record['adapter_hash']}: {target}/runs/{run}/adapter", highlight=False, soft_wrap=True)
+
+
+def _train_from_file(path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    from trainers.__main__ import run
+    from trainers.arguments import as_arguments
+
+    return run([str(path), *as_arguments(options)])
 
 
 def evaluate(
     workspace: WorkspacePath,
     run: Run = "dpo",
+    backbone: BackboneName = "tiny",
+    checkpoint: Checkpoint = None,
     per_condition: Annotated[int, typer.Option(help="Clips of each model a condition gets.", min=1)] = 1,
     human: Annotated[bool, typer.Option("--human", help="Ask people: open blind comparisons, count votes.")] = False,
     votes: Annotated[int, typer.Option(help="With --human: votes each comparison wants.", min=1)] = 3,
@@ -45,10 +69,15 @@ def evaluate(
     if human:
         _evaluate_by_people(workspace, run, per_condition, votes, seed)
         return
+    from prefkit.backbones.catalogue import load_backbone
     from prefkit.loop.evaluating import evaluate as evaluate_run
+    from prefkit.processes import Processes
     from prefkit.workspace import Workspace
 
-    evaluate_run(Workspace.open(workspace), run, per_condition=per_condition, seed=seed, workers=workers)
+    model = load_backbone(backbone, checkpoint, Processes.current().device)
+    evaluate_run(
+        Workspace.open(workspace), run, backbone=model, per_condition=per_condition, seed=seed, workers=workers
+    )
     print_evaluation(workspace, run)
 
 

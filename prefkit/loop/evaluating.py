@@ -6,10 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from prefkit.backbones.contract import Backbone
 from prefkit.backbones.tiny import TinyBackbone
 from prefkit.evaluation import clip_scores, compare_models
 from prefkit.loop.sizes import HELD_OUT, MARGINS
-from prefkit.loop.tuning import tuned_backbone
+from prefkit.loop.tuning import finished_adapter, tuned_backbone
 from prefkit.metrics.catalogue import METRICS
 from prefkit.sampling import sample_candidates
 from prefkit.scoring import score_candidates
@@ -21,17 +22,26 @@ Row = dict[str, Any]
 
 
 def evaluate(
-    workspace: Workspace, run: str, *, per_condition: int = 1, seed: int = 0, workers: int = 1
+    workspace: Workspace,
+    run: str,
+    *,
+    backbone: Backbone | None = None,
+    per_condition: int = 1,
+    seed: int = 0,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Samples base and tuned model on held-out conditions with the same seeds and compares them.
+
+    `backbone` is the base, without an adapter, and has the run's afterwards; by default it is the tiny model.
 
     Writes reports/evaluation-<run>.json and returns its content; one of the same models, seed and metrics
     is not made again.
     """
-    base = TinyBackbone.from_pretrained()
-    tuned, adapter_hash = tuned_backbone(workspace, run)
+    finished_adapter(workspace, run)  # before any clip is made
+    base: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
     options: dict[str, Any] = {"per_condition": per_condition, "split": HELD_OUT, "seed": seed + 1}
     sample_candidates(workspace, base, **options)
+    tuned, adapter_hash = tuned_backbone(workspace, run, base)
     sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
     score_candidates(workspace, workers=workers)
     what = {

@@ -1,28 +1,91 @@
 """Training on a workspace's pairs, and the tuned model that comes of it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from prefkit.backbones.adapters import load_adapter
 from prefkit.backbones.contract import Backbone
 from prefkit.backbones.tiny import TinyBackbone
 from prefkit.errors import PrefkitError
+from prefkit.tables import CONDITIONS
 from prefkit.workspace import Workspace
 from trainers.config import DiffusionDPOConfig
 from trainers.train import train_dpo
+from trainers.weighting import region_map
 
 
-def tune(workspace: Workspace, run: str, options: Mapping[str, Any], *, seed: int) -> dict[str, Any]:
-    """Trains the tiny model on the workspace's pairs; returns the run's record."""
+def tune(
+    workspace: Workspace,
+    run: str,
+    options: Mapping[str, Any],
+    *,
+    seed: int,
+    regions: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Trains the tiny model on the workspace's pairs; returns the run's record.
+
+    Args:
+        workspace: has pairs/; gets runs/<run>/.
+        run: the run's name.
+        options: of `DiffusionDPOConfig`.
+        seed: everything random follows from it.
+        regions: mouth, face or hands -> weight of errors there; they are found by the driving keypoints.
+
+    Raises:
+        PrefkitError: as `trainers.train.train_dpo`, or a condition has no keypoints.
+    """
     folder = workspace.path(f"runs/{run}")
     config = DiffusionDPOConfig(output_dir=str(folder), seed=seed, use_cpu=True, **options)
+    backbone = TinyBackbone.from_pretrained()
     return train_dpo(
-        workspace.path("pairs"), folder, TinyBackbone.from_pretrained(), config, cache_folder=workspace.path("cache")
+        workspace.path("pairs"),
+        folder,
+        backbone,
+        config,
+        cache_folder=workspace.path("cache"),
+        weight_map=KeypointRegions(workspace, backbone.frame_size, regions) if regions else None,
     )
 
 
-def tuned_backbone(workspace: Workspace, run: str) -> tuple[Backbone, str]:
-    """The tiny model with a finished run's adapter, and the adapter's hash.
+class KeypointRegions:
+    """A `trainers.encoding.WeightMap`: regions of the face and body, placed by the keypoints that drove the clips."""
+
+    def __init__(self, workspace: Workspace, frame_size: tuple[int, int], regions: Mapping[str, float]):
+        self.workspace = workspace
+        self.frame_size = frame_size
+        self.regions = dict(regions)
+        self.__name__ = ", ".join(f"{name} × {weight:g}" for name, weight in sorted(self.regions.items()))
+        self._paths = {row["condition_id"]: row["keypoints"] for row in workspace.rows(CONDITIONS)}
+
+    def __call__(self, row: Mapping[str, Any], shape: tuple[int, ...]) -> torch.Tensor:
+        """The map [1, F, h, w] of a pair."""
+        path = self._paths.get(row["condition_id"])
+        if path is None:
+            raise PrefkitError(
+                f"condition {row['condition_id']} has no keypoints, which --region is placed by; leave --region out"
+            )
+        with np.load(self.workspace.path(path)) as stored:
+            points = stored["keypoints"][row["start"] : row["stop"]]
+        return region_map(points, self.regions, self.frame_size, shape)
+
+
+def tuned_backbone(workspace: Workspace, run: str, backbone: Backbone | None = None) -> tuple[Backbone, str]:
+    """A backbone (by default the tiny model) with a finished run's adapter put onto it, and the adapter's hash.
+
+    Raises:
+        PrefkitError: there is no such run, or it is not finished.
+    """
+    adapter = finished_adapter(workspace, run)
+    own: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
+    return own, load_adapter(own, adapter)
+
+
+def finished_adapter(workspace: Workspace, run: str) -> Path:
+    """The folder of a finished run's adapter.
 
     Raises:
         PrefkitError: there is no such run, or it is not finished.
@@ -34,5 +97,4 @@ def tuned_backbone(workspace: Workspace, run: str) -> tuple[Backbone, str]:
             f"{workspace.root} has no finished run {run!r} (finished: {', '.join(finished) or 'none'}); "
             "train one with 'prefkit train-dpo'"
         )
-    backbone = TinyBackbone.from_pretrained()
-    return backbone, load_adapter(backbone, adapter)
+    return adapter

@@ -4,6 +4,8 @@ import numpy as np
 
 from prefkit.errors import PrefkitError
 
+SAME_RATE = 0.01  # containers round frame rates
+
 
 def resample_frames(frames: np.ndarray, fps: float, wanted: float) -> np.ndarray:
     """[T, ...] at `fps` -> [T · wanted / fps, ...] at `wanted`: the nearest frames, none mixed.
@@ -11,8 +13,10 @@ def resample_frames(frames: np.ndarray, fps: float, wanted: float) -> np.ndarray
     Raises:
         PrefkitError: a frame rate is not positive.
     """
+    if abs(fps - wanted) < SAME_RATE:
+        return frames
     at, _ = _times(len(frames), fps, wanted)
-    return frames if fps == wanted else frames[np.round(at).astype(int)]
+    return frames[np.round(at).astype(int)]
 
 
 def resample_keypoints(keypoints: np.ndarray, fps: float, wanted: float) -> np.ndarray:
@@ -21,7 +25,7 @@ def resample_keypoints(keypoints: np.ndarray, fps: float, wanted: float) -> np.n
     Raises:
         PrefkitError: a frame rate is not positive.
     """
-    if fps == wanted:
+    if abs(fps - wanted) < SAME_RATE:
         return keypoints
     at, last = _times(len(keypoints), fps, wanted)
     before = np.floor(at).astype(int)
