@@ -48,6 +48,7 @@ def top(version: Annotated[bool, typer.Option("--version", help="Print the versi
 
 app.command("demo")(tuning.demo)
 app.command("init")(clips.init)
+app.command("add-conditions")(clips.add_conditions)
 app.command("import")(clips.import_clips)
 app.command("sample")(clips.sample)
 app.command("score")(clips.score)
