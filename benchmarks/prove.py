@@ -34,8 +34,8 @@ from prefkit.tables import CONDITIONS
 from prefkit.workspace import Workspace, atomic_write
 
 RESULTS = Path(__file__).parent / "results"
-STEPS = 300
-SIZE = replace(DEMO, train=240, test=40, evaluate=200, training=dict(DEMO.training) | {"max_steps": STEPS})
+STEPS = 250
+SIZE = replace(DEMO, train=200, test=40, evaluate=200, training=dict(DEMO.training) | {"max_steps": STEPS})
 # Forwards of one clip: a DPO step takes 3 for each of two clips (forward, backward) and 1 for each clip's
 # reference; a supervised step takes 3 for the chosen clip. So 8 to 3.
 SFT_STEPS = STEPS * 8 // 3
