@@ -4,8 +4,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from prefkit.backbones.catalogue import load_backbone
 from prefkit.errors import PrefkitError
-from trainers.arguments import load_backbone, parse_run
+from trainers.arguments import parse_run
 from trainers.train import train_dpo
 
 
@@ -15,7 +16,7 @@ def run(arguments: Sequence[str]) -> dict[str, object]:
     return train_dpo(
         what.dataset,
         str(config.output_dir),
-        load_backbone(what.backbone, what.backbone_folder),
+        load_backbone(what.backbone, what.checkpoint, config.device),
         config,
         cache_folder=what.cache_folder,
         resume=not what.start_over,

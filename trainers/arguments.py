@@ -13,10 +13,7 @@ from typing import Any, NoReturn
 import yaml
 from trl import TrlParser
 
-from prefkit.backbones.contract import Backbone
-from prefkit.backbones.tiny import SHIPPED, TinyBackbone
 from prefkit.errors import PrefkitError, nearest_names
-from prefkit.plugins import BACKBONES, load_plugin
 from trainers.config import DiffusionDPOConfig
 
 
@@ -27,11 +24,9 @@ class RunArguments:
     dataset: str = field(metadata={"help": "The preference dataset's folder (prefkit build-pairs)."})
     backbone: str = field(
         default="tiny",
-        metadata={"help": "'tiny', an installed package's entry point, or package.module:Object."},
+        metadata={"help": "tiny, hallo4, unet, an installed package's, or package.module:Class."},
     )
-    backbone_folder: str | None = field(
-        default=None, metadata={"help": "Folder of the backbone's weights (its from_pretrained reads it)."}
-    )
+    checkpoint: str | None = field(default=None, metadata={"help": "The backbone's weights, a folder or a file."})
     cache_folder: str | None = field(
         default=None,
         metadata={"help": "Where encoded clips and the reference's numbers are kept; by default in output_dir."},
@@ -61,18 +56,6 @@ def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, DiffusionDPOConfi
         name = unknown[0].lstrip("-")
         raise PrefkitError(f"training has no option {name!r}{nearest_names(name, _names())}")
     return run, config
-
-
-def load_backbone(name: str, folder: str | None = None) -> Backbone:
-    """The backbone of a name, with the weights of a folder or its own.
-
-    Raises:
-        PrefkitError: there is none of this name, or the folder holds no weights of it.
-    """
-    if name == "tiny":
-        return TinyBackbone.from_pretrained(folder or SHIPPED)
-    found: Any = load_plugin(BACKBONES, name, own=("tiny",))
-    return found() if folder is None else found.from_pretrained(folder)
 
 
 def as_arguments(options: dict[str, Any]) -> list[str]:

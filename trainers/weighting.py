@@ -14,12 +14,14 @@ from prefkit.errors import PrefkitError
 
 # Points of COCO-18 in OpenPose's order and of 68 facial landmarks (iBUG) that say where a region is.
 REGIONS: Mapping[str, Mapping[int, tuple[int, ...]]] = {
-    "mouth": {68: tuple(range(48, 68))},
+    "mouth": {68: tuple(range(48, 68)), 18: (0,)},
     "face": {68: tuple(range(68)), 18: (0, 14, 15, 16, 17)},
     "hands": {18: (4, 7)},
 }
 # How far a region reaches beyond its points, as a share of the frame's height.
-REACH = {"mouth": 0.03, "face": 0.06, "hands": 0.08}
+REACH = {"mouth": 0.05, "face": 0.06, "hands": 0.08}
+# Keypoints have no mouth: it lies below the nose, by this share of the way to the neck.
+NOSE_TO_MOUTH, NOSE, NECK = 0.35, 0, 1
 
 
 def frame_weight_map(weights: Sequence[float] | None, latent_frames: int) -> torch.Tensor | None:
@@ -71,7 +73,10 @@ def region_map(
         indices = REGIONS[name].get(points.shape[1])
         if indices is None:
             raise ValueError(f"{points.shape[1]} points do not say where the {name} is")
-        for frame, latent in zip(points[:, list(indices), :2], _latent_frame(len(points), frames), strict=True):
+        seen = points[:, list(indices), :2]
+        if name == "mouth" and points.shape[1] == 18:
+            seen = seen + NOSE_TO_MOUTH * (points[:, [NECK], :2] - points[:, [NOSE], :2])
+        for frame, latent in zip(seen, _latent_frame(len(points), frames), strict=True):
             box = _box(frame, REACH[name] * frame_size[0], frame_size, (height, width))
             if box is not None:
                 found[0, latent, box[0], box[1]] = weight

@@ -45,6 +45,18 @@ class SmallDenoiser(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return self.head(tokens).transpose(1, 2).reshape(noisy.shape)
 
 
+class CheckpointingDenoiser(SmallDenoiser):
+    """`SmallDenoiser` whose attention can be computed again instead of being kept."""
+
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
+
+    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(super().forward, noisy, timesteps, condition)
+        return super().forward(noisy, timesteps, condition)
+
+
 class SmallBackbone:
     """`prefkit.backbones.contract.Backbone` with random weights; clips of 16x16 pixels and 5 frames."""
 
@@ -59,6 +71,12 @@ class SmallBackbone:
         self.weights_hash = weights_hash
         self.model = SmallDenoiser()
         self.encoded: list[str] = []
+
+    @classmethod
+    def from_pretrained(cls, device: Any = None) -> "SmallBackbone":
+        backbone = cls()
+        backbone.model.to(device)
+        return backbone
 
     def encode_condition(
         self, portrait: np.ndarray, audio: np.ndarray, skeleton: np.ndarray, text: str | None = None
@@ -185,6 +203,18 @@ def make_dataset() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def make_backbone() -> type[SmallBackbone]:
     return SmallBackbone
+
+
+@pytest.fixture(scope="session")
+def make_checkpointing_backbone() -> Callable[[], SmallBackbone]:
+    def make() -> SmallBackbone:
+        backbone = SmallBackbone()
+        model = CheckpointingDenoiser()
+        model.load_state_dict(backbone.model.state_dict())
+        backbone.model = model
+        return backbone
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,45 @@ def test_worked_examples_in_float64() -> None:
     assert supervised_loss(tensor(0.2, 0.6), tensor(1.0, 0.5)).item() == pytest.approx(0.25, abs=1e-9)
 
 
+def test_ties_and_noisy_labels_in_float64() -> None:
+    clips = tensor(0.2), tensor(0.4), tensor(0.3), tensor(0.35)  # a margin of 0.6
+    win, lose = math.log1p(math.exp(-0.6)), math.log1p(math.exp(0.6))
+    robust, _ = preference_loss(*clips, beta=4.0, loss_type="robust", label_smoothing=0.2)
+    assert robust.item() == pytest.approx((0.8 * win - 0.2 * lose) / 0.6, abs=1e-9)
+
+    # half of all equal clips tie: nu = 2, eta = log 3
+    total = 1 + 2 * math.exp(-0.3) + math.exp(-0.6)
+    davidson = {"win": 1 / total, "tie": 2 * math.exp(-0.3) / total, "loss": math.exp(-0.6) / total}
+    rao = {"win": 1 / (1 + 3 * math.exp(-0.6)), "loss": 1 / (1 + 3 * math.exp(0.6))}
+    rao["tie"] = 1 - rao["win"] - rao["loss"]
+    for name, chances in (("davidson", davidson), ("rao_kupper", rao)):
+        options = {"beta": 4.0, "loss_type": name, "tie_rate": 0.5}
+        certain, _ = preference_loss(*clips, **options)  # type: ignore[arg-type]
+        assert certain.item() == pytest.approx(-math.log(chances["win"]), abs=1e-9)
+        mixed, _ = preference_loss(*clips, **options, preference=tensor(0.7), tie_probability=tensor(0.2))  # type: ignore[arg-type]
+        expected = -(0.6 * math.log(chances["win"]) + 0.2 * math.log(chances["tie"]) + 0.2 * math.log(chances["loss"]))
+        assert mixed.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_tie_pulls_the_margin_towards_zero() -> None:
+    for loss_type in ("davidson", "rao_kupper"):
+        for sign in (1, -1):
+            chosen = tensor(0.3 - 0.1 * sign).requires_grad_()
+            reference = tensor(0.3)
+            loss, _ = preference_loss(
+                chosen, reference, reference, reference, beta=10.0, loss_type=loss_type, tie_probability=tensor(1.0)
+            )
+            loss.backward()
+            assert chosen.grad is not None and chosen.grad.item() * sign < 0  # descending shrinks the margin
+
+
+def test_several_losses_are_added_with_their_weights() -> None:
+    clips = tensor(0.2), tensor(0.4), tensor(0.3), tensor(0.35)
+    both, metrics = preference_loss(*clips, beta=4.0, loss_type=["hinge", "ipo"], loss_weights=[2.0, 3.0])
+    assert metrics["loss/hinge"].item() == pytest.approx(0.4, abs=1e-9)
+    assert both.item() == pytest.approx(2 * 0.4 + 3 * (0.15 - 0.125) ** 2, abs=1e-9)
+
+
 def test_metrics_of_a_worked_example() -> None:
     chosen, rejected = tensor(0.2, 0.3), tensor(0.4, 0.3)
     _, metrics = preference_loss(chosen, rejected, tensor(0.3, 0.3), tensor(0.35, 0.3), beta=10.0, rejected_weight=0.1)
@@ -147,6 +186,9 @@ def test_half_precision_is_averaged_in_float32() -> None:
         ({"beta": 0.0}, "beta is 0"),
         ({"label_smoothing": 0.5}, "label_smoothing is 0.5"),
         ({"rejected_weight": 1.5}, "rejected_weight is 1.5"),
+        ({"tie_rate": 1.0}, "tie_rate is 1"),
+        ({"loss_type": ["sigmoid", "sigmoid"]}, "each once"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "expected a number from 0 for each"),
     ],
 )
 def test_a_wrong_option_is_a_sentence(options: dict[str, object], words: str) -> None:
