@@ -8,6 +8,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+import transformers
 from transformers import AutoTokenizer, Wav2Vec2FeatureExtractor
 
 from prefkit.backbones.audio_features import window_features
@@ -115,10 +116,9 @@ class UNetBackbone:
         kind = json.loads((folder / "vae" / "config.json").read_text())["_class_name"]
         text: dict[str, Any] = {}
         if (folder / "text_encoder").is_dir():
-            from transformers import AutoModel
-
+            kind_of_text = json.loads((folder / "text_encoder" / "config.json").read_text())["architectures"][0]
             text["tokenizer"] = AutoTokenizer.from_pretrained(folder / "tokenizer")
-            text["text_encoder"] = AutoModel.from_pretrained(folder / "text_encoder")
+            text["text_encoder"] = getattr(transformers, kind_of_text).from_pretrained(folder / "text_encoder")
         scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
         backbone = cls(
             PortraitUNetModel.from_pretrained(folder / "unet"),
