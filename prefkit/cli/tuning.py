@@ -15,6 +15,8 @@ def train_dpo(
         Path, typer.Argument(metavar="WORKSPACE|CONFIG.yaml", help="A workspace, or a file that describes the run.")
     ],
     run: Run = "dpo",
+    backbone: BackboneName = "tiny",
+    checkpoint: Checkpoint = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     objective: Annotated[str, typer.Option(help="dpo, or sft: supervised fine-tuning on the chosen clips.")] = "dpo",
     config: Annotated[Path | None, typer.Option(help="For a workspace: a YAML file of training options.")] = None,
@@ -31,19 +33,22 @@ def train_dpo(
     """Fine-tune a model on the pairs with Diffusion-DPO; resumes where it was interrupted.
 
     A file says what is trained on what and runs under 'accelerate launch -m trainers CONFIG.yaml' as well;
-    a workspace's pairs tune the tiny model.
+    a workspace's pairs tune --backbone.
     """
     given = typed_options(option or []) | ({} if steps is None else {"max_steps": steps})
     if target.suffix in (".yaml", ".yml"):
         record = _train_from_file(target, given)
         console.print(f"Adapter {record['adapter_hash']}", highlight=False, soft_wrap=True)
         return
+    from prefkit.backbones.catalogue import load_backbone
     from prefkit.loop.sizes import TRAINING
     from prefkit.loop.tuning import tune
     from prefkit.workspace import Workspace
 
     options: dict[str, Any] = TRAINING | {"objective": objective} | options_file(config) | given
-    record = tune(Workspace.open(target), run, options, seed=seed, regions=weighted_regions(region or []))
+    workspace, regions = Workspace.open(target), weighted_regions(region or [])
+    model = load_backbone(backbone, checkpoint)
+    record = tune(workspace, run, options, seed=seed, regions=regions, backbone=model)
     console.print(f"Adapter {record['adapter_hash']}: {target}/runs/{run}/adapter", highlight=False, soft_wrap=True)
 
 

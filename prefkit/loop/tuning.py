@@ -25,8 +25,9 @@ def tune(
     *,
     seed: int,
     regions: Mapping[str, float] | None = None,
+    backbone: Backbone | None = None,
 ) -> dict[str, Any]:
-    """Trains the tiny model on the workspace's pairs; returns the run's record.
+    """Trains a backbone on the workspace's pairs; returns the run's record.
 
     Args:
         workspace: has pairs/; gets runs/<run>/.
@@ -34,20 +35,21 @@ def tune(
         options: of `DiffusionDPOConfig`.
         seed: everything random follows from it.
         regions: mouth, face or hands -> weight of errors there; they are found by the driving keypoints.
+        backbone: what is trained, in place; by default the tiny model, which trains on the CPU.
 
     Raises:
         PrefkitError: as `trainers.train.train_dpo`, or a condition has no keypoints.
     """
     folder = workspace.path(f"runs/{run}")
-    config = DiffusionDPOConfig(output_dir=str(folder), seed=seed, use_cpu=True, **options)
-    backbone = TinyBackbone.from_pretrained()
+    own: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
+    config = DiffusionDPOConfig(output_dir=str(folder), seed=seed, use_cpu=own.name == TinyBackbone.name, **options)
     return train_dpo(
         workspace.path("pairs"),
         folder,
-        backbone,
+        own,
         config,
         cache_folder=workspace.path("cache"),
-        weight_map=KeypointRegions(workspace, backbone.frame_size, regions) if regions else None,
+        weight_map=KeypointRegions(workspace, own.frame_size, regions) if regions else None,
     )
 
 
