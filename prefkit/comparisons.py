@@ -32,6 +32,7 @@ def make_comparisons(
     criterion: str = "overall",
     split: str | None = None,
     include_broken: bool = False,
+    adapter_hash: str | None = None,
 ) -> dict[str, Any]:
     """Appends the comparisons that are missing, within conditions and with a < b.
 
@@ -65,6 +66,7 @@ def make_comparisons(
         criterion: the one whose votes active looks at.
         split: only conditions of this split; None for all.
         include_broken: also ask about clips that are frozen, black or silent from end to end.
+        adapter_hash: for evaluate, the tuned model whose clips meet the base's; None for all tuned models.
 
     Returns:
         made, already_there, conditions (those that have a comparison), dropped (reason -> how many).
@@ -81,6 +83,8 @@ def make_comparisons(
             f"{workspace.root} has no candidates to compare; make some with 'prefkit sample' or 'prefkit import'"
         )
     candidates = _of_split(candidates, workspace.read(CONDITIONS), split)
+    if adapter_hash is not None:
+        candidates = candidates[candidates["adapter_hash"].isna() | (candidates["adapter_hash"] == adapter_hash)]
     scores = workspace.read(SCORES)
     dropped: Counter[str] = Counter()
     usable = _usable(candidates[candidates["round"].fillna(0) == round], scores, include_broken, dropped)
