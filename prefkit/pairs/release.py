@@ -110,7 +110,8 @@ def push_to_hub(
             commit_message="Upload a preference dataset made by prefkit",
             delete_patterns=["*"],
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    # whichever HTTP library the client uses, its errors are OSErrors or share a base with HfHubHTTPError
+    except (OSError, HFValidationError, *HfHubHTTPError.__bases__) as error:
         why = " ".join(str(error).split())
         raise PrefkitError(
             f"{repository} was not uploaded ({why}); check the name, the connection, and 'hf auth login'"
