@@ -105,6 +105,18 @@ def load_adapter(backbone: Backbone, folder: str | Path) -> str:
     return adapter_hash(weights)
 
 
+def saved_adapter_hash(folder: str | Path) -> str:
+    """The `adapter_hash` of what a folder holds.
+
+    Raises:
+        PrefkitError: it holds no adapter that `save_adapter` wrote.
+    """
+    about = Path(folder) / "adapter.json"
+    if not about.exists():
+        raise PrefkitError(f"{folder} holds no adapter (no {about.name}); name the folder 'adapter' of a run")
+    return str(_read_about(about)["adapter_hash"])
+
+
 def restore_adapter(backbone: Backbone, folder: str | Path) -> None:
     """Copies saved weights into those that are trained now, which may be sharded over processes.
 
@@ -200,15 +212,19 @@ def _check_made_for(backbone: Backbone, folder: Path) -> None:
     about = folder / "adapter.json"
     if not about.exists():
         return  # made by another tool; the layers decide whether it fits
-    try:
-        made_for = {"backbone": "", "weights_hash": ""} | json.loads(about.read_text())
-    except ValueError:
-        raise PrefkitError(f"{about} cannot be read; expected what training wrote, so train or copy it again") from None
+    made_for = _read_about(about)
     if made_for["weights_hash"] != backbone.weights_hash:
         raise PrefkitError(
             f"the adapter in {folder} was made for {made_for['backbone']} {made_for['weights_hash']}, "
             f"not for {backbone.name} {backbone.weights_hash}; load the backbone it was made for"
         )
+
+
+def _read_about(path: Path) -> dict[str, str]:
+    try:
+        return {"backbone": "", "weights_hash": "", "adapter_hash": ""} | json.loads(path.read_text())
+    except ValueError:
+        raise PrefkitError(f"{path} cannot be read; expected what training wrote, so train or copy it again") from None
 
 
 def _read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

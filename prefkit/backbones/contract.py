@@ -5,6 +5,7 @@ that puts a clean reference latent in front (as Hallo4 does) adds it inside `pre
 what it returns, so it can take no part in a loss.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -24,7 +25,8 @@ class Backbone(Protocol):
         num_frames: the longest clip one forward takes, 4k + 1.
         weights_hash: content hash of all its weights, without adapters.
         prediction_type: "flow" (velocity, noise − latents), "epsilon" or "v_prediction".
-        model: the denoiser; adapters attach to it and the trainer trains it.
+        model: the denoiser; adapters attach to it and the trainer trains it. `predict` and `sample` use this
+            attribute, so that a copy of the backbone with another model is another model's backbone.
     """
 
     name: str
@@ -78,3 +80,10 @@ class Backbone(Protocol):
 def stack_conditioning(conditionings: Sequence[Conditioning]) -> Conditioning:
     """Stacks conditions of equal shapes along a new first dimension."""
     return {name: torch.stack([conditioning[name] for conditioning in conditionings]) for name in conditionings[0]}
+
+
+def with_own_model(backbone: Backbone) -> Backbone:
+    """The same backbone with a denoiser of its own, a copy; autoencoder and encoders are shared."""
+    other = copy.copy(backbone)
+    other.model = copy.deepcopy(backbone.model)
+    return other

@@ -140,6 +140,7 @@ class Hallo4Backbone:
                 num_inference_steps=num_inference_steps or self.num_inference_steps,
                 guidance_scale=self.guidance_scale,
                 negative=negative,
+                transformer=self.model,
             )
         return latents.cpu()
 

@@ -290,6 +290,7 @@ class PortraitPipeline(  # type: ignore[misc]  # two of diffusers' bases type co
         num_inference_steps: int,
         guidance_scale: float,
         negative: torch.Tensor | None = None,
+        transformer: torch.nn.Module | None = None,
         attention_kwargs: dict[str, Any] | None = None,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
     ) -> torch.Tensor:
@@ -302,10 +303,11 @@ class PortraitPipeline(  # type: ignore[misc]  # two of diffusers' bases type co
             guidance_scale: 1 for none.
             negative: text features [L, D] of the unconditional pass, which also has zero speech features and keeps
                 the skeleton; needed where there is guidance.
+            transformer: another than the pipeline's own.
             attention_kwargs: `scale` of loaded LoRA weights.
             callback_on_step_end: see `__call__`.
         """
-        device = device_of(self.transformer)
+        device = device_of(self.transformer if transformer is None else transformer)
         known = conditioning if "control" in conditioning else conditioning | {"control": self.control(conditioning)}
         given = {name: tensor.to(device) for name, tensor in known.items()}
         without: Conditioning | None = None
@@ -317,7 +319,7 @@ class PortraitPipeline(  # type: ignore[misc]  # two of diffusers' bases type co
 
         def predict(noisy: torch.Tensor, timesteps: torch.Tensor, with_condition: bool) -> torch.Tensor:
             chosen = given if with_condition or without is None else without
-            return self.velocity(noisy, timesteps, chosen, attention_kwargs=attention_kwargs)
+            return self.velocity(noisy, timesteps, chosen, transformer=transformer, attention_kwargs=attention_kwargs)
 
         def after_step(step: int, timestep: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
             bar.update()

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from prefkit.backbones.contract import Backbone
+from prefkit.backbones.contract import Backbone, with_own_model
 from prefkit.backbones.tiny import TinyBackbone
 from prefkit.evaluation import clip_scores, compare_models
 from prefkit.loop.sizes import HELD_OUT, MARGINS
-from prefkit.loop.tuning import finished_adapter, tuned_backbone
+from prefkit.loop.tuning import tuned_backbone
 from prefkit.metrics.catalogue import METRICS
 from prefkit.sampling import sample_candidates
 from prefkit.scoring import score_candidates
@@ -32,16 +32,15 @@ def evaluate(
 ) -> dict[str, Any]:
     """Samples base and tuned model on held-out conditions with the same seeds and compares them.
 
-    `backbone` is the base, without an adapter, and has the run's afterwards; by default it is the tiny model.
+    `backbone` is the base, without an adapter; by default it is the tiny model.
 
     Writes reports/evaluation-<run>.json and returns its content; one of the same models, seed and metrics
     is not made again.
     """
-    finished_adapter(workspace, run)  # before any clip is made
     base: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
+    tuned, adapter_hash = tuned_backbone(workspace, run, with_own_model(base))
     options: dict[str, Any] = {"per_condition": per_condition, "split": HELD_OUT, "seed": seed + 1}
     sample_candidates(workspace, base, **options)
-    tuned, adapter_hash = tuned_backbone(workspace, run, base)
     sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
     score_candidates(workspace, workers=workers)
     what = {

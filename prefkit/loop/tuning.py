@@ -1,7 +1,6 @@
 """Training on a workspace's pairs, and the tuned model that comes of it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ def tune(
     seed: int,
     regions: Mapping[str, float] | None = None,
     backbone: Backbone | None = None,
+    start: str | None = None,
 ) -> dict[str, Any]:
     """Trains a backbone on the workspace's pairs; returns the run's record.
 
@@ -36,13 +36,20 @@ def tune(
         seed: everything random follows from it.
         regions: mouth, face or hands -> weight of errors there; they are found by the driving keypoints.
         backbone: what is trained, in place; by default the tiny model, which trains on the CPU.
+        start: a finished run whose tuned model the policy starts as; None for the untuned model.
 
     Raises:
-        PrefkitError: as `trainers.train.train_dpo`, or a condition has no keypoints.
+        PrefkitError: as `trainers.train.train_dpo`, a condition has no keypoints, or there is no such run.
     """
+    start_adapter = None if start is None else str(finished_adapter(workspace, start))
     folder = workspace.path(f"runs/{run}")
     own: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
-    config = DiffusionDPOConfig(output_dir=str(folder), seed=seed, use_cpu=own.name == TinyBackbone.name, **options)
+    config = DiffusionDPOConfig(
+        output_dir=str(folder),
+        seed=seed,
+        use_cpu=own.name == TinyBackbone.name,
+        **{**options, "start_adapter": start_adapter},
+    )
     return train_dpo(
         workspace.path("pairs"),
         folder,
@@ -81,17 +88,6 @@ def tuned_backbone(workspace: Workspace, run: str, backbone: Backbone | None = N
     Raises:
         PrefkitError: there is no such run, or it is not finished.
     """
-    adapter = finished_adapter(workspace, run)
-    own: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
-    return own, load_adapter(own, adapter)
-
-
-def finished_adapter(workspace: Workspace, run: str) -> Path:
-    """The folder of a finished run's adapter.
-
-    Raises:
-        PrefkitError: there is no such run, or it is not finished.
-    """
     adapter = workspace.path(f"runs/{run}/adapter")
     if not adapter.exists():
         finished = sorted(path.parent.name for path in workspace.path("runs").glob("*/adapter"))
@@ -99,4 +95,5 @@ def finished_adapter(workspace: Workspace, run: str) -> Path:
             f"{workspace.root} has no finished run {run!r} (finished: {', '.join(finished) or 'none'}); "
             "train one with 'prefkit train-dpo'"
         )
-    return adapter
+    own: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
+    return own, load_adapter(own, adapter)

@@ -1,7 +1,5 @@
 """Both full-size backbones behind the contract, with tiny random components."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteSchedu
 from transformers import Wav2Vec2FeatureExtractor
 
 from prefkit.backbones.catalogue import load_backbone
-from prefkit.backbones.contract import stack_conditioning
+from prefkit.backbones.contract import stack_conditioning, with_own_model
 from prefkit.backbones.hallo4_backbone import Hallo4Backbone
 from prefkit.backbones.unet import PortraitUNetModel
 from prefkit.backbones.unet_backbone import UNetBackbone
@@ -117,18 +115,19 @@ def test_too_long_and_too_short_conditions_are_one_sentence(backbone, condition)
         backbone.encode_condition(**condition | {"audio": condition["audio"][:1600]})
 
 
-def test_a_frozen_copy_predicts_by_its_own_model(pipeline, condition):
-    """What the trainer does for a reference when all weights train."""
-    hallo4 = Hallo4Backbone(pipeline)
-    frozen = copy.copy(hallo4)
-    frozen.model = copy.deepcopy(hallo4.model)
-    conditioning = stack_conditioning([hallo4.encode_condition(**condition)])
-    noisy, timesteps = torch.ones(1, 4, 3, 4, 6), torch.tensor([500.0])
+def test_a_copy_with_its_own_model_predicts_and_samples_by_that(backbone, condition):
+    """What the trainer does for a reference when all weights train, and evaluation for base and tuned model."""
+    frozen = with_own_model(backbone)
+    conditioning = stack_conditioning([backbone.encode_condition(**condition)])
+    noisy, timesteps = torch.ones_like(backbone.encode_clip(condition["skeleton"]))[None], torch.tensor([500.0])
     with torch.no_grad():
-        before = frozen.predict(noisy, timesteps, conditioning)
-        hallo4.model.proj_out.weight.mul_(2)
+        before, clip = frozen.predict(noisy, timesteps, conditioning), frozen.sample(conditioning, [1])
+        for parameter in backbone.model.parameters():
+            parameter.mul_(1.1)
         assert torch.equal(frozen.predict(noisy, timesteps, conditioning), before)
-        assert not torch.equal(hallo4.predict(noisy, timesteps, conditioning), before)
+        assert torch.equal(frozen.sample(conditioning, [1]), clip)
+        assert not torch.equal(backbone.predict(noisy, timesteps, conditioning), before)
+        assert not torch.equal(backbone.sample(conditioning, [1]), clip)
 
 
 def test_saved_backbones_load_by_name(backbone, condition, tmp_path):
