@@ -88,6 +88,13 @@ class DiffusionDPOConfig(transformers.TrainingArguments):
             "(a copy that follows the policy, see ref_model_*)."
         },
     )
+    start_adapter: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of an earlier run's adapter from which the policy starts, as for a next round. The "
+            "reference stays the untuned model; with reference 'copy' it is the model that the policy starts as."
+        },
+    )
     ref_model_mixup_alpha: float = field(
         default=0.6,
         metadata={"help": "Of a synced reference: reference = alpha * policy + (1 - alpha) * reference."},
@@ -231,6 +238,8 @@ _COMPUTED = (
 )  # fmt: skip
 # These of our own change only what is looked at on the way.
 _LOOKED_AT = ("sample_steps", "sample_pairs")
+# The hash of these weights identifies a run (train.py), wherever they lie.
+_PLACES = ("start_adapter",)
 
 
 def computed_options(config: DiffusionDPOConfig) -> dict[str, Any]:
@@ -239,5 +248,5 @@ def computed_options(config: DiffusionDPOConfig) -> dict[str, Any]:
         one.name for one in fields(transformers.TrainingArguments)
     }
     given = config.to_dict()
-    names = {one.name for one in fields(config)} & ({*own, *_COMPUTED} - {*_LOOKED_AT})
+    names = {one.name for one in fields(config)} & ({*own, *_COMPUTED} - {*_LOOKED_AT, *_PLACES})
     return {name: given[name] for name in sorted(names)} | {"pairs_per_step": config.pairs_per_step}

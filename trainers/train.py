@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefkit.backbones.adapters import has_adapter, save_adapter
+from prefkit.backbones.adapters import has_adapter, save_adapter, saved_adapter_hash
 from prefkit.backbones.contract import Backbone
 from prefkit.errors import PrefkitError
 from prefkit.tables import content_id
@@ -166,12 +166,14 @@ def _describe(
 ) -> dict[str, Any]:
     fingerprint = dataset_fingerprint(folder, [*rows["train"], *rows["test"]])
     options = computed_options(config)
+    start = None if config.start_adapter is None else saved_adapter_hash(config.start_adapter)
     named_map = None if weight_map is None else getattr(weight_map, "__name__", type(weight_map).__name__)
     return {
-        "run_id": content_id(options, fingerprint, backbone.weights_hash, named_map),
+        "run_id": content_id(options, fingerprint, backbone.weights_hash, named_map, start),
         "finished": False,
         "config": options,
         "weight_map": named_map,
+        "start": start,
         "processes": config.world_size,
         "seed": config.seed,
         "dataset": {"folder": folder.name, "fingerprint": fingerprint},

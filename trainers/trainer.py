@@ -348,9 +348,11 @@ def _prepare_weights(backbone: Backbone, args: DiffusionDPOConfig) -> None:
     torch.manual_seed(args.seed)  # a new adapter starts from random weights
     if not args.use_peft:
         backbone.model.requires_grad_(True)
-        return
-    names = list(args.lora_target_modules)
-    attach_adapter(backbone, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, target_modules=names))
+    else:
+        names = list(args.lora_target_modules)
+        attach_adapter(backbone, LoraConfig(r=args.lora_r, lora_alpha=args.lora_alpha, target_modules=names))
+    if args.start_adapter is not None:
+        restore_adapter(backbone, args.start_adapter)
 
 
 def _sync_reference(trainer: DiffusionDPOTrainer) -> transformers.TrainerCallback:

@@ -28,6 +28,10 @@ def train_dpo(
         list[str] | None,
         typer.Option("--region", help="For a workspace: NAME=WEIGHT of errors at the mouth, face or hands."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="For a workspace: a finished run to go on from; --set reference=copy moves the reference."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Fine-tune a model on the pairs with Diffusion-DPO; resumes where it was interrupted.
@@ -48,7 +52,7 @@ def train_dpo(
     options: dict[str, Any] = TRAINING | {"objective": objective} | options_file(config) | given
     workspace, regions = Workspace.open(target), weighted_regions(region or [])
     model = load_backbone(backbone, checkpoint)
-    record = tune(workspace, run, options, seed=seed, regions=regions, backbone=model)
+    record = tune(workspace, run, options, seed=seed, regions=regions, backbone=model, start=start)
     console.print(f"Adapter {record['adapter_hash']}: {target}/runs/{run}/adapter", highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from prefkit.loop.people import evaluate_by_people
 from prefkit.loop.reporting import report
 from prefkit.loop.rounds import open_round, round_history
 from prefkit.loop.sizes import DEMO
+from prefkit.loop.tuning import tune
 from prefkit.pairs import load_pairs
 from prefkit.synthetic.judge import make_judge
 from prefkit.tables import CANDIDATES, CRITERIA, TABLES
@@ -135,3 +136,16 @@ def test_the_tuned_model_samples_the_next_round(finished, tmp_path):
     assert [(row["round"], row["model"], row["comparisons"]) for row in history] == [(0, "base", 16), (1, "dpo", 8)]
     assert history[1]["votes"] == 8 * 3 and "sync_d" in history[1]["means"]
     assert "<h2>Rounds</h2>" in report(workspace).read_text()
+
+
+@pytest.mark.parametrize("reference", ["adapter_off", "copy"])
+def test_a_run_starts_where_another_ended(finished, tmp_path, reference):
+    """With the fixed reference the policy is ahead of it from the first step; a moving one starts level."""
+    root = shutil.copytree(finished[0], tmp_path / "w")
+    workspace = Workspace.open(root)
+    options = {**SMALL.training, "max_steps": 2, "eval_strategy": "no", "reference": reference}
+    record = tune(workspace, "second", options, seed=4, start="dpo")
+    first = json.loads((root / "runs/dpo/run.json").read_text())
+    assert record["start"] == first["adapter_hash"] != record["adapter_hash"]
+    margin = next(row["rewards/margins"] for row in record["history"] if "rewards/margins" in row)
+    assert (abs(margin) < 1e-6) == (reference == "copy")
