@@ -1,7 +1,6 @@
 """Candidates -> scores: one decode pass per clip, shared by all metrics; one row per clip and metric."""
 
 import json
-import math
 import multiprocessing
 import os
 import sys
@@ -18,9 +17,12 @@ import numpy as np
 
 from prefkit import __version__
 from prefkit.errors import PrefkitError
-from prefkit.media import MediaError, NoSoundError, read_audio, read_clip, sha256_file
-from prefkit.metrics.catalogue import check_weights, find_metrics, row_version
-from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip, Weights
+from prefkit.media import MediaError, NoSoundError, probe, read_audio, sha256_file, stream_frames
+from prefkit.metrics.catalogue import check_weights, find_metrics, known_metrics, row_version
+from prefkit.metrics.metric import FAILURES, Measurement, Metric, NotScored, ScoredClip, Weights
+from prefkit.metrics.passes import measure
+from prefkit.metrics.supplied import read_supplied, supplied_file
+from prefkit.metrics.weight_files import local_file
 from prefkit.progress import track
 from prefkit.tables import CANDIDATES, CONDITIONS, SCORES
 from prefkit.workspace import Workspace
@@ -33,48 +35,57 @@ def score_candidates(
     workspace: Workspace,
     metrics: Iterable[str] | None = None,
     *,
-    weights: Weights | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    supplied: str | Path | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
     """Scores every candidate that has no row yet for a metric of this version.
 
-    What cannot be scored is a row with a null value and the reason: no clip, a clip that cannot be read,
-    no sound, weights that are missing on this machine (scored later, once they are there).
+    What cannot be scored is a row with a null value, the kind of reason and a sentence: no clip, a clip that
+    cannot be read, no sound, no face, weights that are missing on this machine (scored later, once they are
+    there). Failures – unreadable or changed files, bugs – are tried again at the next run.
 
     Args:
         workspace: reads candidates and conditions, appends scores in parts as it goes.
-        metrics: names; None for all.
-        weights: weight files for metrics that read some, by the name of the network.
+        metrics: names, or "package.module:Object"; None for all.
+        weights: weight files for metrics that read some, by the name of the network: a path, or
+            hf://owner/repo/file.
+        supplied: a folder of files about clips: boxes, landmarks, keypoints; see `prefkit.metrics.supplied`.
         workers: processes; the rows are the same for any number.
 
     Returns:
-        `clips` looked at, values `scored`, `not_scored` (how many by reason), rows `already_there`.
+        `clips` looked at, values `scored`, `not_scored` (how many by reason), rows `already_there`, and how
+        many of those not scored `failed`.
 
     Raises:
-        PrefkitError: there are no candidates, or a metric, weights or number of workers is unknown.
+        PrefkitError: there are no candidates, or a metric, weights, folder or number of workers is unknown.
     """
-    chosen = find_metrics(metrics)
-    weights = {name: Path(path) for name, path in (weights or {}).items()}
-    check_weights(weights)
+    names = None if metrics is None else list(metrics)
+    chosen = find_metrics(names)
+    files = {name: local_file(path) for name, path in (weights or {}).items()}
+    check_weights(files, [*known_metrics().values(), *chosen])
     if workers < 1:
         raise PrefkitError(f"the number of workers must be at least 1, got {workers}")
+    if supplied is not None and not Path(supplied).is_dir():
+        raise PrefkitError(f"there is no folder {supplied}; expected files about clips, named by candidate_id")
     candidates = workspace.rows(CANDIDATES)
     if not candidates:
         raise PrefkitError(
             f"{workspace.root} has no candidates to score; make some with 'prefkit sample' or 'prefkit import'"
         )
-    lacking = {metric.name: reason for metric in chosen if (reason := metric.lacks(weights)) is not None}
-    versions = {metric.name: row_version(metric, weights) for metric in chosen}
-    done = _done(workspace.rows(SCORES), lacking)
-    tasks = _tasks(workspace, candidates, versions, lacking, weights, done)
+    lacking = {metric.name: reason for metric in chosen if (reason := metric.lacks(files)) is not None}
+    stands = {tuple(row[name] for name in SCORES.key): row for row in workspace.rows(SCORES)}
+    job = _Job(names, chosen, lacking, files, None if supplied is None else Path(supplied))
+    tasks = _tasks(workspace, candidates, job, _done(stands.values(), lacking))
 
-    scored = 0
+    counts: Counter[str] = Counter()
     not_scored: Counter[str] = Counter()
     rows: list[dict[str, Any]] = []
     try:
         for number, found in enumerate(track(_score_all(tasks, workers), "Scoring", total=len(tasks)), start=1):
-            rows += found
-            scored += sum(row["value"] is not None for row in found)
+            rows += [row for row in found if not _same(row, stands.get(tuple(row[name] for name in SCORES.key)))]
+            counts["scored"] += sum(row["value"] is not None for row in found)
+            counts["failed"] += sum(row["error_type"] in FAILURES for row in found)
             not_scored.update(row["error"] for row in found if row["value"] is None)
             if number % PART_CLIPS == 0:
                 workspace.append(SCORES, rows)
@@ -83,29 +94,27 @@ def score_candidates(
         workspace.append(SCORES, rows)
     return {
         "clips": len(tasks),
-        "scored": scored,
+        "scored": counts["scored"],
         "not_scored": dict(sorted(not_scored.items())),
         "already_there": len(candidates) * len(chosen) - sum(len(task.versions) for task in tasks),
+        "failed": counts["failed"],
     }
 
 
-def measure(scored: ScoredClip, metrics: Sequence[Metric]) -> dict[str, Measurement | NotScored]:
-    """Every metric's value of one decoded clip, or the reason why it has none.
+def _same(row: Mapping[str, Any], stood: Mapping[str, Any] | None) -> bool:
+    """Whether a failure is what it was before, so that trying again does not add rows."""
+    return stood is not None and row["value"] is None and row["error"] == stood["error"]
 
-    Raises:
-        ValueError: a metric returned something that is not a finite number (a bug in the metric).
-    """
-    found: dict[str, Measurement | NotScored] = {}
-    for metric in metrics:
-        lack = metric.lacks(scored.weights)
-        try:
-            found[metric.name] = NotScored(lack) if lack is not None else metric.score(scored)
-        except NotScored as reason:
-            found[metric.name] = reason
-        measurement = found[metric.name]
-        if isinstance(measurement, Measurement) and not math.isfinite(measurement.value):
-            raise ValueError(f"{metric.name} returned {measurement.value}; a metric that has no value raises NotScored")
-    return found
+
+@dataclass(frozen=True)
+class _Job:
+    """What all clips are scored with."""
+
+    names: Sequence[str] | None  # as the user gave them: a metric itself cannot always go to another process
+    metrics: Sequence[Metric]
+    lacking: Mapping[str, str]
+    weights: Weights
+    supplied: Path | None
 
 
 @dataclass(frozen=True)
@@ -117,32 +126,31 @@ class _Task:
     sha256: str | None
     error: str | None
     condition: Mapping[str, Any]
+    names: Sequence[str] | None
     versions: Mapping[str, str]
     lacking: Mapping[str, str]
     weights: Weights
+    supplied: Path | None
 
 
 def _done(scores: Iterable[Mapping[str, Any]], lacking: Mapping[str, str]) -> set[tuple[str, str, str]]:
-    """The keys of rows that stand: a row for want of weights stands only as long as they are wanting."""
+    """The keys of rows that stand: not failures, and what was lacking only as long as it is."""
     return {
         (row["candidate_id"], row["metric"], row["metric_version"])
         for row in scores
-        if row["metric"] in lacking or not json.loads(row["details"] or "{}").get("lacking")
+        if row["error_type"] not in FAILURES and (row["error_type"] != "lacking" or row["metric"] in lacking)
     }
 
 
 def _tasks(
-    workspace: Workspace,
-    candidates: Iterable[Mapping[str, Any]],
-    versions: Mapping[str, str],
-    lacking: Mapping[str, str],
-    weights: Weights,
-    done: set[tuple[str, str, str]],
+    workspace: Workspace, candidates: Iterable[Mapping[str, Any]], job: _Job, done: set[tuple[str, str, str]]
 ) -> list[_Task]:
     conditions = {row["condition_id"]: row for row in workspace.rows(CONDITIONS)}
     tasks = []
     for row in candidates:
         candidate = row["candidate_id"]
+        about = job.supplied and supplied_file(job.supplied, (candidate, _imported_name(row)))
+        versions = {metric.name: row_version(metric, job.weights, about or None) for metric in job.metrics}
         wanted = {name: version for name, version in versions.items() if (candidate, name, version) not in done}
         if not wanted:
             continue
@@ -153,12 +161,20 @@ def _tasks(
                 sha256=row["sha256"],
                 error=row["error"],
                 condition=_with_absolute_paths(workspace, conditions.get(row["condition_id"], {})),
+                names=job.names,
                 versions=wanted,
-                lacking=lacking,
-                weights=weights,
+                lacking=job.lacking,
+                weights=job.weights,
+                supplied=about or None,
             )
         )
     return tasks
+
+
+def _imported_name(candidate: Mapping[str, Any]) -> str | None:
+    """The stem of the file that a candidate was imported from."""
+    file = json.loads(candidate["settings"] or "{}").get("source")
+    return Path(file).stem if isinstance(file, str) else None
 
 
 def _with_absolute_paths(workspace: Workspace, condition: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,28 +218,47 @@ def _one_thread_each() -> None:
 
 
 def _score_task(task: _Task) -> list[dict[str, Any]]:
-    metrics = find_metrics(task.versions)
+    metrics = [metric for metric in find_metrics(task.names) if metric.name in task.versions]
     runnable = [metric for metric in metrics if metric.name not in task.lacking]
-    found: dict[str, Measurement | NotScored] = {}
+    found: dict[str, Measurement | NotScored] = {
+        name: NotScored("lacking", reason) for name, reason in task.lacking.items()
+    }
     if runnable:
         try:
-            found = measure(_decode(task), runnable)
+            found |= _measure(task, runnable)
         except NotScored as reason:
-            found = {metric.name: reason for metric in runnable}
-    return [_row(task, metric, found.get(metric.name)) for metric in metrics]
+            found |= {metric.name: reason for metric in runnable}
+    return [_row(task, metric, found[metric.name]) for metric in metrics]
 
 
-def _decode(task: _Task) -> ScoredClip:
+def _measure(task: _Task, metrics: Sequence[Metric]) -> dict[str, Measurement | NotScored]:
+    """Scores one clip.
+
+    Raises:
+        NotScored: there is no clip, or its file or the supplied one cannot be used.
+    """
     if task.clip is None:
-        raise NotScored(f"there is no clip: {task.error or 'its row gives no reason'}")
+        raise NotScored("no_clip", f"there is no clip: {task.error or 'its row gives no reason'}")
+    path = task.clip
+    supplied = {} if task.supplied is None else read_supplied(task.supplied)
     try:
-        clip = read_clip(task.clip)
-        audio = _sound(task.clip)
+        # the file is read to its end before its hash is: what is wrong with it says more
+        about = probe(path)
+        scored = ScoredClip(
+            fps=about.fps,
+            height=about.height,
+            width=about.width,
+            audio=_sound(path),
+            condition=task.condition,
+            weights=task.weights,
+            supplied=supplied,
+        )
+        found = measure(scored, lambda: stream_frames(path), metrics)
     except MediaError as error:
-        raise NotScored(str(error).replace(str(task.clip), "the clip")) from error
-    if task.sha256 is not None and sha256_file(task.clip) != task.sha256:
-        raise NotScored("the clip's file is not the one that was made or imported (its SHA-256 differs)")
-    return ScoredClip(clip, audio, task.condition, task.weights)
+        raise NotScored("unreadable", str(error).replace(str(path), "the clip")) from error
+    if task.sha256 is not None and sha256_file(path) != task.sha256:
+        raise NotScored("changed", "the clip's file is not the one that was made or imported (its SHA-256 differs)")
+    return found
 
 
 def _sound(path: Path) -> np.ndarray | None:
@@ -233,15 +268,14 @@ def _sound(path: Path) -> np.ndarray | None:
         return None
 
 
-def _row(task: _Task, metric: Metric, found: Measurement | NotScored | None) -> dict[str, Any]:
+def _row(task: _Task, metric: Metric, found: Measurement | NotScored) -> dict[str, Any]:
     row = {"candidate_id": task.candidate_id, "metric": metric.name, "metric_version": task.versions[metric.name]}
     made_by = {"versions": {"prefkit": __version__, "av": av.__version__, "numpy": np.__version__}}
     if isinstance(found, Measurement):
-        return row | {"value": float(found.value), "error": None, "details": _json(made_by | dict(found.details))}
-    if found is not None:
-        return row | {"value": None, "error": str(found), "details": _json(made_by)}
-    details = _json(made_by | {"lacking": True})
-    return row | {"value": None, "error": task.lacking[metric.name], "details": details}
+        details = _json(made_by | dict(found.details))
+        return row | {"value": float(found.value), "error": None, "error_type": None, "details": details}
+    details = _json(made_by | ({"traceback": found.traceback} if found.traceback else {}))
+    return row | {"value": None, "error": str(found), "error_type": found.kind, "details": details}
 
 
 def _json(details: Mapping[str, Any]) -> str:

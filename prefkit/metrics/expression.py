@@ -1,7 +1,8 @@
 """Expression and head motion from landmarks, and the mouth against the sound.
 
-Landmarks of synthetic portraits are read by the small network that ships with prefkit and knows nothing
-else; every row names it in its details.
+Landmarks are supplied, read by a model that the user names, or, of synthetic portraits, by the small network
+that ships with prefkit and knows nothing else; every row names the source in its details. Those of real
+faces are turned to the front first (`prefkit.metrics.head_pose`).
 """
 
 from collections.abc import Callable
@@ -10,6 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from prefkit.metrics.audio_visual import Lag, energy_envelope, mouth_sound_lag
+from prefkit.metrics.landmark_sources import (
+    SUPPLIES,
+    WEIGHTS,
+    check_landmarks,
+    is_drawn,
+    landmark_frames,
+    landmarks,
+)
 from prefkit.metrics.landmarks import (
     brow_height,
     count_blinks,
@@ -18,27 +27,7 @@ from prefkit.metrics.landmarks import (
     landmark_jerk,
     mouth_aperture,
 )
-from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip, lacking_packages
-
-SYNTHETIC_SIZE = (64, 64)
-SHORTEST_CLIP = 5  # frames
-
-
-def _landmarks(scored: ScoredClip) -> tuple[np.ndarray, dict[str, Any]]:
-    """float64 [T, 68, 2] in pixels, and where they come from."""
-    if not scored.condition.get("synthetic"):
-        raise NotScored("there are no landmarks: the shipped network reads synthetic portraits only")
-    if scored.clip.frames.shape[1:3] != SYNTHETIC_SIZE:
-        raise NotScored("there are no landmarks: the shipped network reads frames of 64×64 px only")
-    if len(scored.clip.frames) < SHORTEST_CLIP:
-        raise NotScored(f"the clip has fewer than {SHORTEST_CLIP} frames")
-    from prefkit.metrics.landmark_network import predict_landmarks
-    from prefkit.metrics.loaded_networks import shipped_landmark_network
-    from prefkit.metrics.weights import SHIPPED_LANDMARKS, file_hash
-
-    network = shipped_landmark_network()
-    made_by = {"variant": network.config.variant, "weights": file_hash(SHIPPED_LANDMARKS)}
-    return predict_landmarks(scored.clip.frames, network), {"network": made_by}
+from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip, Weights, missing_packages
 
 
 def _series(
@@ -47,37 +36,58 @@ def _series(
     """A metric that sums up a curve over frames, which goes into the details."""
 
     def score(scored: ScoredClip) -> Measurement:
-        landmarks, made_by = scored.once(_landmarks)
-        curve = measure(landmarks)
-        return Measurement(float(summary(curve)), made_by | {"per_frame": curve.round(3).tolist()})
+        found = scored.once(landmarks)
+        curve = measure(found.frontal)
+        return Measurement(float(summary(curve)), found.made_by | {"per_frame": curve.round(3).tolist()})
 
     return score
 
 
 def _blink_rate(scored: ScoredClip) -> Measurement:
-    landmarks, made_by = scored.once(_landmarks)
-    ratio = eye_aspect_ratio(landmarks)
-    blinks = count_blinks(ratio, scored.clip.fps)
+    found = scored.once(landmarks)
+    ratio = eye_aspect_ratio(found.frontal)
+    blinks = count_blinks(ratio, scored.fps)
     details = {"blinks": blinks, "per_frame": ratio.round(3).tolist()}
-    return Measurement(blinks * scored.clip.fps / len(landmarks), made_by | details)
+    return Measurement(blinks * scored.fps / len(ratio), found.made_by | details)
 
 
-def _motion(measure: Callable[[np.ndarray, float], float]) -> Callable[[ScoredClip], Measurement]:
+def _motion(measure: Callable[[np.ndarray, float, float], float]) -> Callable[[ScoredClip], Measurement]:
     def score(scored: ScoredClip) -> Measurement:
-        landmarks, made_by = scored.once(_landmarks)
-        return Measurement(measure(landmarks, scored.clip.fps), made_by)
+        found = scored.once(landmarks)
+        return Measurement(measure(found.pixels, scored.fps, found.scale), found.made_by)
 
     return score
 
 
+def _head_pose_std(scored: ScoredClip) -> Measurement:
+    found = scored.once(landmarks)
+    if found.pose is None:
+        raise NotScored("not_applicable", "a drawn portrait has no depth, so its head has no pose")
+    angles = np.stack([np.unwrap(angle, period=360) for angle in (found.pose.yaw, found.pose.pitch, found.pose.roll)])
+    names = ("yaw", "pitch", "roll")
+    per_frame = {name: angle.round(1).tolist() for name, angle in zip(names, angles, strict=True)}
+    return Measurement(float(np.sqrt(angles.var(axis=1).sum())), found.made_by | per_frame)
+
+
+def _check_pose(scored: ScoredClip) -> None:
+    check_landmarks(scored)
+    if is_drawn(scored):
+        raise NotScored("not_applicable", "a drawn portrait has no depth, so its head has no pose")
+
+
+def _check_with_sound(scored: ScoredClip) -> None:
+    scored.sound()
+    check_landmarks(scored)
+
+
 def _lag(scored: ScoredClip) -> tuple[Lag, dict[str, Any]]:
     sound = scored.sound()
-    landmarks, made_by = scored.once(_landmarks)
-    envelope = energy_envelope(sound, len(landmarks), scored.clip.fps)
-    lag = mouth_sound_lag(mouth_aperture(landmarks), envelope)
+    found = scored.once(landmarks)
+    envelope = energy_envelope(sound, scored.num_frames, scored.fps)
+    lag = mouth_sound_lag(mouth_aperture(found.frontal), envelope)
     if np.isnan(lag.correlation_at_zero):
-        raise NotScored("the mouth or the sound never changes, so nothing can be correlated")
-    return lag, made_by | {"lag": lag.lag, "correlation_at_lag": round(lag.correlation_at_lag, 4)}
+        raise NotScored("constant", "the mouth or the sound never changes, so nothing can be correlated")
+    return lag, found.made_by | {"lag": lag.lag, "correlation_at_lag": round(lag.correlation_at_lag, 4)}
 
 
 def _av_corr0(scored: ScoredClip) -> Measurement:
@@ -90,6 +100,11 @@ def _av_lag(scored: ScoredClip) -> Measurement:
     return Measurement(float(lag.lag), details)
 
 
+def _lacks(weights: Weights) -> str | None:
+    # supplied landmarks need no network, but which clips have some is not known here
+    return missing_packages("torch", "safetensors")
+
+
 def _metric(
     name: str,
     direction: Literal["higher", "lower", "band"],
@@ -99,17 +114,22 @@ def _metric(
     *,
     source: str = "prefkit",
     sound: bool = False,
+    check: Callable[[ScoredClip], None] = check_landmarks,
 ) -> Metric:
     return Metric(
         name=name,
-        version="2",  # of the shipped landmark weights too
+        version="3",  # of the shipped landmark weights too
         direction=direction,
         unit=unit,
-        needs=("landmarks (synthetic portraits only)", *(("sound",) if sound else ())),
+        needs=("landmarks (synthetic portraits: shipped network)", *(("sound",) if sound else ())),
         source=source,
         description=description,
         score=score,
-        lacks=lacking_packages("torch", "safetensors"),
+        check=_check_with_sound if sound else check,
+        reads=(landmark_frames,),
+        lacks=_lacks,
+        weights=WEIGHTS,
+        supplies=SUPPLIES,
     )
 
 
@@ -133,6 +153,15 @@ METRICS = [
         source="Soukupová & Čech 2016 (eye aspect ratio)",
     ),
     _metric("brow_range", "band", _IOD, _series(brow_height), "standard deviation of the brows' height"),
+    _metric(
+        "head_pose_std",
+        "band",
+        "degrees",
+        _head_pose_std,
+        "how far the head turns: root of the variances of yaw, pitch and roll",
+        source="prefkit; scaled orthography (DeMenthon & Davis 1995)",
+        check=_check_pose,
+    ),
     _metric("head_speed", "band", f"{_IOD} / s", _motion(head_speed), "mean speed of eye corners and nose"),
     _metric(
         "landmark_jerk", "lower", f"{_IOD} / s³", _motion(landmark_jerk), "mean jerk of eye corners and nose: jitter"

@@ -3,7 +3,7 @@
 Landmarks are float [T, 68, 2], x and y in pixels, in iBUG's order (300-W, Sagonas et al. 2013): jaw 0-16,
 brows 17-26, nose 27-35, eyes 36-47, outer lips 48-59, inner lips 60-67. Lengths are divided by the
 inter-ocular distance, so nothing here depends on resolution, place in the picture or roll. Yaw shortens
-that distance and so leaks into every measure: compare only clips of the same condition.
+that distance and so leaks into every measure: `prefkit.metrics.head_pose` turns landmarks to the front first.
 """
 
 import numpy as np
@@ -88,23 +88,43 @@ def head_translation(landmarks: np.ndarray) -> np.ndarray:
     return (centre - centre.mean(axis=0)) / _clip_scale(landmarks)
 
 
-def head_speed(landmarks: np.ndarray, fps: float) -> float:
-    """Mean speed of eye corners and nose in inter-ocular distances a second. Needs two frames."""
-    return _mean_difference(landmarks, fps, order=1)
+def head_speed(landmarks: np.ndarray, fps: float, scale: float | None = None) -> float:
+    """Mean speed of eye corners and nose in inter-ocular distances a second. Needs two frames.
+
+    `scale` is the inter-ocular distance in pixels; by default the median of what is seen.
+    """
+    return _mean_difference(landmarks, fps, 1, scale)
 
 
-def landmark_jerk(landmarks: np.ndarray, fps: float) -> float:
+def landmark_jerk(landmarks: np.ndarray, fps: float, scale: float | None = None) -> float:
     """Mean size of the third derivative of eye corners and nose in inter-ocular distances a second cubed.
 
     Only points that move with the head: including lips and lids would reward a face that does not speak.
-    Needs four frames.
+    Needs four frames; `scale` as for `head_speed`.
     """
-    return _mean_difference(landmarks, fps, order=3)
+    return _mean_difference(landmarks, fps, 3, scale)
 
 
-def _mean_difference(landmarks: np.ndarray, fps: float, order: int) -> float:
+def expression_features(landmarks: np.ndarray) -> np.ndarray:
+    """What a face expresses, [T, 5]: aperture and width of the mouth, eye aspect ratio, height and tilt of the brows.
+
+    Lengths are in inter-ocular distances.
+    """
+    distance = inter_ocular_distance(landmarks)
+    width = np.linalg.norm(landmarks[:, 54] - landmarks[:, 48], axis=-1) / distance
+    inner, outer = landmarks[:, [21, 22]].mean(axis=1), landmarks[:, [17, 26]].mean(axis=1)
+    left, right = OUTER_CORNERS
+    across = landmarks[:, right] - landmarks[:, left]
+    up = np.stack([across[:, 1], -across[:, 0]], axis=-1) / np.linalg.norm(across, axis=-1, keepdims=True)
+    tilt = ((inner - outer) * up).sum(axis=-1) / distance
+    return np.stack(
+        [mouth_aperture(landmarks), width, eye_aspect_ratio(landmarks), brow_height(landmarks), tilt], axis=1
+    )
+
+
+def _mean_difference(landmarks: np.ndarray, fps: float, order: int, scale: float | None) -> float:
     steps = np.diff(landmarks[:, STABLE], n=order, axis=0) * fps**order
-    return float(np.linalg.norm(steps, axis=-1).mean() / _clip_scale(landmarks))
+    return float(np.linalg.norm(steps, axis=-1).mean() / (scale or _clip_scale(landmarks)))
 
 
 def _clip_scale(landmarks: np.ndarray) -> float:

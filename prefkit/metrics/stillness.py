@@ -4,6 +4,7 @@ import numpy as np
 
 from prefkit.media import SAMPLE_RATE
 from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip
+from prefkit.metrics.readers import each_frame, each_step
 
 FREEZE_BLOCKS = 16  # along the short side: means of blocks hide a codec's noise and keep a moving mouth
 # Grey levels that no block exceeds from a frame to its repetition. Measured on H.264: a talking face 64–512 px wide
@@ -15,25 +16,26 @@ SILENCE_RMS = 1e-3  # of full scale, −60 dB
 SILENCE_WINDOW = 0.02  # seconds
 
 
-def frame_differences(frames: np.ndarray) -> np.ndarray:
-    """Mean absolute difference of neighbouring frames, uint8 [T, H, W, 3] -> float64 [T − 1] in [0, 255]."""
-    pairs = zip(frames[:-1], frames[1:], strict=True)
-    return np.array([np.abs(a.astype(np.int16) - b).mean() for a, b in pairs], np.float64)
+def frame_difference(before: np.ndarray, after: np.ndarray) -> float:
+    """Mean absolute difference of two frames, uint8 [H, W, 3] each, in [0, 255]."""
+    return float((np.maximum(before, after) - np.minimum(before, after)).mean())
 
 
 def block_means(frame: np.ndarray, blocks: int = FREEZE_BLOCKS) -> np.ndarray:
     """Means of nearly square blocks, `blocks` of them along the short side, [H, W, 3] -> float64 [h, w, 3]."""
-    edge = max(1.0, min(frame.shape[:2]) / blocks)
-    rows, columns = (np.unique((np.arange(round(side / edge)) * edge).astype(int)) for side in frame.shape[:2])
-    sums = np.add.reduceat(np.add.reduceat(frame, rows, axis=0, dtype=np.int64), columns, axis=1)
-    heights, widths = np.diff([*rows, frame.shape[0]]), np.diff([*columns, frame.shape[1]])
+    height, width = frame.shape[:2]
+    edge = max(1.0, min(height, width) / blocks)
+    rows, columns = (np.unique((np.arange(round(side / edge)) * edge).astype(int)) for side in (height, width))
+    heights, widths = np.diff([*rows, height]), np.diff([*columns, width])
+    # whole rows are added up first, without a copy of the frame in a wider type
+    bands = [frame[top : top + tall].sum(axis=0, dtype=np.uint32) for top, tall in zip(rows, heights, strict=True)]
+    sums = np.add.reduceat(np.stack(bands).astype(np.int64), columns, axis=1)
     return sums / (heights[:, None, None] * widths[None, :, None])
 
 
-def block_changes(frames: np.ndarray) -> np.ndarray:
-    """The greatest change of any block between neighbouring frames, uint8 [T, H, W, 3] -> float64 [T − 1]."""
-    means = [block_means(frame) for frame in frames]
-    return np.array([np.abs(b - a).mean(axis=-1).max() for a, b in zip(means[:-1], means[1:], strict=True)])
+def block_change(before: np.ndarray, after: np.ndarray) -> float:
+    """The greatest change of any block between two frames' `block_means`."""
+    return float(np.abs(after - before).mean(axis=-1).max())
 
 
 def frozen_steps(changes: np.ndarray) -> np.ndarray:
@@ -47,9 +49,10 @@ def frozen_steps(changes: np.ndarray) -> np.ndarray:
     return frozen
 
 
-def luma(frames: np.ndarray) -> np.ndarray:
-    """Mean brightness (Rec. 601) of each frame, uint8 [T, H, W, 3] -> float64 [T] in [0, 255]."""
-    return np.array([frame.reshape(-1, 3).mean(axis=0) for frame in frames]) @ np.array([0.299, 0.587, 0.114])
+def luma(frame: np.ndarray) -> float:
+    """Mean brightness (Rec. 601) of a frame, uint8 [H, W, 3], in [0, 255]."""
+    means = frame.sum(axis=0, dtype=np.uint32).sum(axis=0, dtype=np.int64) / (frame.shape[0] * frame.shape[1])
+    return float(means @ np.array([0.299, 0.587, 0.114]))
 
 
 def window_rms(audio: np.ndarray, window: int) -> np.ndarray:
@@ -60,28 +63,33 @@ def window_rms(audio: np.ndarray, window: int) -> np.ndarray:
     return np.sqrt((padded.reshape(-1, window) ** 2).sum(axis=1) / counts)
 
 
+DIFFERENCES = each_step(frame_difference)
+BLOCK_CHANGES = each_step(block_change, block_means)
+LUMA = each_frame(luma)
+
+
 def _flicker(scored: ScoredClip) -> Measurement:
-    if len(scored.clip.frames) < 2:
-        raise NotScored("the clip has fewer than 2 frames")
-    return Measurement(1.0 - float(frame_differences(scored.clip.frames).mean()) / 255.0)
+    differences = scored.seen(DIFFERENCES)
+    if not len(differences):
+        raise NotScored("too_short", "the clip has fewer than 2 frames")
+    return Measurement(1.0 - float(differences.mean()) / 255.0)
 
 
 def _freeze_ratio(scored: ScoredClip) -> Measurement:
-    if len(scored.clip.frames) < 2:
-        raise NotScored("the clip has fewer than 2 frames")
-    frozen = frozen_steps(block_changes(scored.clip.frames))
+    changes = scored.seen(BLOCK_CHANGES)
+    if not len(changes):
+        raise NotScored("too_short", "the clip has fewer than 2 frames")
+    frozen = frozen_steps(changes)
     return Measurement(float(frozen.mean()), {"frozen_frames": (np.flatnonzero(frozen) + 1).tolist()})
 
 
 def _black_ratio(scored: ScoredClip) -> Measurement:
-    black = luma(scored.clip.frames) < BLACK_LUMA
+    black = scored.seen(LUMA) < BLACK_LUMA
     return Measurement(float(black.mean()), {"black_frames": np.flatnonzero(black).tolist()})
 
 
 def _silent_ratio(scored: ScoredClip) -> Measurement:
     sound = scored.sound()
-    if not len(sound):
-        raise NotScored("the clip has no sound")
     return Measurement(float((window_rms(sound, round(SILENCE_WINDOW * SAMPLE_RATE)) < SILENCE_RMS).mean()))
 
 
@@ -95,6 +103,7 @@ METRICS = [
         source="VBench (arXiv 2311.17982), temporal flickering",
         description="1 − mean absolute difference of neighbouring frames / 255, in [0, 1]; read beside dynamic_degree",
         score=_flicker,
+        reads=(DIFFERENCES,),
     ),
     Metric(
         name="freeze_ratio",
@@ -105,6 +114,7 @@ METRICS = [
         source="prefkit",
         description="share of steps from one frame to the next in which nothing moves",
         score=_freeze_ratio,
+        reads=(BLOCK_CHANGES,),
     ),
     Metric(
         name="black_ratio",
@@ -115,6 +125,7 @@ METRICS = [
         source="prefkit",
         description=f"share of frames whose mean brightness is below {BLACK_LUMA:g} of 255",
         score=_black_ratio,
+        reads=(LUMA,),
     ),
     Metric(
         name="silent_ratio",

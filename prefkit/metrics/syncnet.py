@@ -26,6 +26,8 @@ WINDOW_FRAMES = 5
 WINDOW_COLUMNS = 20  # MFCC columns of 10 ms
 COLUMNS_PER_FRAME = 4
 COEFFICIENTS = 13
+COLUMN_SAMPLES, COLUMN_STEP = 400, 160  # 25 ms every 10 ms, the defaults of python_speech_features
+PIECE_COLUMNS = 3000
 
 
 @dataclass(frozen=True)
@@ -248,13 +250,8 @@ def sync_embeddings(
     embedder = model if isinstance(model, SyncEmbedder) else make_embedder(model)
     _check_inputs(frames, audio, embedder.config.frame_size)
     columns = mfcc_columns(audio)
-    windows = {mode: count_windows(len(frames), len(audio), columns.shape[1], mode) for mode in get_args(Mode)}
+    windows = fillable_windows(len(frames), len(audio), columns.shape[1])
     most = max(windows.values())
-    if most < 1:
-        raise PrefkitError(
-            f"lip-sync needs more than {WINDOW_FRAMES} frames with sound and the clip has {len(frames)} frames "
-            f"and {len(audio) / SAMPLE_RATE:.2f} s of sound; give a longer clip"
-        )
     return SyncEmbeddings(embed_lips(frames, most, embedder, batch_size), embed_audio(columns, most, embedder), windows)
 
 
@@ -301,8 +298,34 @@ def mfcc_columns(audio: np.ndarray) -> np.ndarray:
     """MFCCs of int16 [N] sound, 100 columns a second: float64 [13, M].
 
     The public weights were trained on int16 values; float sound in -1..1 would shift the first coefficient.
+    Long sound goes in pieces, since the spectra of ten minutes take half a gigabyte.
     """
-    return mfcc(audio, SAMPLE_RATE).T
+    columns, first = [], 0
+    while len(audio) - first * COLUMN_STEP > (PIECE_COLUMNS - 1) * COLUMN_STEP + COLUMN_SAMPLES:
+        # each piece but the first begins a column early: the pre-emphasis of its first sample lacks the one before
+        early = min(first, 1)
+        start = (first - early) * COLUMN_STEP
+        end = (first + PIECE_COLUMNS - 1) * COLUMN_STEP + COLUMN_SAMPLES
+        columns.append(mfcc(audio[start:end], SAMPLE_RATE)[early:])
+        first += PIECE_COLUMNS
+    early = min(first, 1)
+    columns.append(mfcc(audio[(first - early) * COLUMN_STEP :], SAMPLE_RATE)[early:])
+    return np.concatenate(columns).T
+
+
+def fillable_windows(num_frames: int, num_samples: int, num_columns: int) -> dict[Mode, int]:
+    """How many windows each mode takes.
+
+    Raises:
+        PrefkitError: the clip fills none.
+    """
+    windows = {mode: count_windows(num_frames, num_samples, num_columns, mode) for mode in get_args(Mode)}
+    if max(windows.values()) < 1:
+        raise PrefkitError(
+            f"lip-sync needs more than {WINDOW_FRAMES} frames with sound and the clip has {num_frames} frames "
+            f"and {num_samples / SAMPLE_RATE:.2f} s of sound; give a longer clip"
+        )
+    return windows
 
 
 def count_windows(num_frames: int, num_samples: int, num_columns: int, mode: Mode) -> int:
@@ -312,16 +335,58 @@ def count_windows(num_frames: int, num_samples: int, num_columns: int, mode: Mod
     return min(num_frames - WINDOW_FRAMES, (num_columns - WINDOW_COLUMNS) // COLUMNS_PER_FRAME) + 1
 
 
-@torch.inference_mode()
+class LipWindows:
+    """Embeds windows of five frames while the frames come in; keeps no more of them than a batch needs."""
+
+    def __init__(self, embedder: SyncEmbedder, windows: int, batch_size: int = 4):
+        """Prepares for the first `windows` windows of a clip, `batch_size` of them at a time."""
+        self._embedder, self._windows, self._batch_size = embedder, windows, batch_size
+        self._frames: list[Tensor] = []
+        self._embeddings: list[Tensor] = []
+        self._embedded = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether all windows are embedded."""
+        return self._embedded == self._windows
+
+    def add(self, frame: np.ndarray) -> None:
+        """Takes the next frame, uint8 [S, S, 3] RGB."""
+        self._frames.append(torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1))
+        wanted = min(self._batch_size, self._windows - self._embedded)
+        if wanted and len(self._frames) == wanted + WINDOW_FRAMES - 1:
+            self._embed(wanted)
+
+    @torch.inference_mode()
+    def _embed(self, windows: int) -> None:
+        batch = [torch.cat(_by_channel(self._frames[i : i + WINDOW_FRAMES])) for i in range(windows)]
+        pictures = torch.stack(batch).float().contiguous(memory_format=torch.channels_last)
+        self._embeddings.append(self._embedder.lips(pictures))
+        self._embedded += windows
+        self._frames = self._frames[windows:]
+
+    def embeddings(self) -> np.ndarray:
+        """float32 [windows, D].
+
+        Raises:
+            ValueError: fewer frames came in than the windows need.
+        """
+        if not self.full:
+            raise ValueError(f"{self._windows} windows were announced and the frames filled {self._embedded}")
+        return torch.cat(self._embeddings).numpy()
+
+
+def _by_channel(frames: list[Tensor]) -> list[Tensor]:
+    """Pictures [3, S, S] -> their blue planes in order of time, then the green, then the red, as convolved."""
+    return [frame[channel : channel + 1] for channel in range(3) for frame in frames]
+
+
 def embed_lips(frames: np.ndarray, windows: int, embedder: SyncEmbedder, batch_size: int = 4) -> np.ndarray:
     """Embeds the first `windows` windows of RGB frames uint8 [T, S, S, 3]: float32 [windows, D]."""
-    bgr = torch.from_numpy(np.ascontiguousarray(frames[: windows + WINDOW_FRAMES - 1, ..., ::-1])).permute(3, 0, 1, 2)
-    embeddings = []
-    for start in range(0, windows, batch_size):
-        batch = [bgr[:, i : i + WINDOW_FRAMES].flatten(0, 1) for i in range(start, min(start + batch_size, windows))]
-        pictures = torch.stack(batch).float().contiguous(memory_format=torch.channels_last)
-        embeddings.append(embedder.lips(pictures))
-    return torch.cat(embeddings).numpy()
+    lips = LipWindows(embedder, windows, batch_size)
+    for frame in frames[: windows + WINDOW_FRAMES - 1]:
+        lips.add(frame)
+    return lips.embeddings()
 
 
 @torch.inference_mode()

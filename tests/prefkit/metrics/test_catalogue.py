@@ -1,5 +1,6 @@
 """The list of metrics is whole and light."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,14 @@ def test_unknown_and_missing_names() -> None:
     with pytest.raises(PrefkitError, match="expected the weights of syncnet"):
         describe_metrics({"syncnet": Path("nowhere.model")})
     assert row_version(METRICS["flicker"], {}) == METRICS["flicker"].version
+
+
+def test_what_the_user_gives_is_part_of_a_rows_version(tmp_path: Path) -> None:
+    (tmp_path / "net").write_bytes(b"weights")
+    (tmp_path / "clip.npz").write_bytes(b"boxes")
+    weights, about = hashlib.sha256(b"weights").hexdigest()[:8], hashlib.sha256(b"boxes").hexdigest()[:8]
+    metric = METRICS["sync_c"]
+    given = {"syncnet": tmp_path / "net"}
+    assert row_version(metric, given) == f"{metric.version}+{weights}"
+    assert row_version(metric, given, tmp_path / "clip.npz") == f"{metric.version}+{weights}+{about}"
+    assert row_version(METRICS["flicker"], given, tmp_path / "clip.npz") == METRICS["flicker"].version

@@ -4,12 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from prefkit.media import Clip
-from prefkit.metrics.catalogue import METRICS
-from prefkit.metrics.metric import NotScored, ScoredClip
+from prefkit.metrics.metric import NotScored
 
 
-def swaying(amplitude: float, jitter: float = 0.0, size: int = 128, fps: float = 25, num_frames: int = 25) -> Clip:
+def swaying(amplitude: float, jitter: float = 0.0, size: int = 128, fps: float = 25, num_frames: int = 25):
     """A textured disc that sways by `amplitude` (share of the frame) at 1 Hz; `jitter` of the same unit."""
     rng = np.random.default_rng(0)
     texture = cv2.resize(rng.integers(60, 255, (16, 16, 3)).astype(np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC)
@@ -20,14 +18,15 @@ def swaying(amplitude: float, jitter: float = 0.0, size: int = 128, fps: float =
         x, y = (0.25 + across + shakes[index, 0]) * size, (0.25 + shakes[index, 1]) * size
         placed = np.array([[size / 192, 0, x], [0, size / 192, y]])
         frames.append(cv2.warpAffine(texture, placed, (size, size), flags=cv2.INTER_LINEAR, borderValue=(40, 40, 40)))
-    return Clip(np.stack(frames), fps, np.arange(num_frames) / fps)
+    return np.stack(frames), fps
 
 
-def value(metric: str, clip: Clip) -> float:
-    return METRICS[metric].score(ScoredClip(clip)).value
+@pytest.fixture
+def value(score):
+    return lambda metric, clip: score(metric, *clip).value
 
 
-def test_dynamic_degree_rises_with_the_amplitude() -> None:
+def test_dynamic_degree_rises_with_the_amplitude(value) -> None:
     values = [value("dynamic_degree", swaying(amplitude)) for amplitude in (0.0, 0.02, 0.05, 0.1, 0.2)]
     assert values[0] == pytest.approx(0, abs=0.01)
     assert all(b > 1.5 * a for a, b in zip(values[1:], values[2:], strict=False))
@@ -35,18 +34,18 @@ def test_dynamic_degree_rises_with_the_amplitude() -> None:
     assert values[3] == pytest.approx(40, rel=0.25)
 
 
-def test_dynamic_degree_depends_on_neither_resolution_nor_frame_rate() -> None:
+def test_dynamic_degree_depends_on_neither_resolution_nor_frame_rate(value) -> None:
     reference = value("dynamic_degree", swaying(0.1))
     assert value("dynamic_degree", swaying(0.1, size=512)) == pytest.approx(reference, rel=0.15)
     assert value("dynamic_degree", swaying(0.1, fps=50, num_frames=50)) == pytest.approx(reference, rel=0.15)
 
 
-def test_flow_acceleration_rises_with_jitter() -> None:
+def test_flow_acceleration_rises_with_jitter(value) -> None:
     smooth, shaky, wild = (value("flow_acceleration", swaying(0.05, jitter)) for jitter in (0, 0.005, 0.02))
     assert smooth < 0.3 * shaky and shaky < 0.6 * wild
 
 
-def test_motion_needs_frames_to_compare() -> None:
+def test_motion_needs_frames_to_compare(value) -> None:
     with pytest.raises(NotScored, match="fewer than 2 frames"):
         value("dynamic_degree", swaying(0.1, num_frames=1))
     with pytest.raises(NotScored, match="fewer than 3 frames"):
