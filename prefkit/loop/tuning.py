@@ -1,6 +1,7 @@
 """Training on a workspace's pairs, and the tuned model that comes of it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def tune(
     Raises:
         PrefkitError: as `trainers.train.train_dpo`, a condition has no keypoints, or there is no such run.
     """
-    start_adapter = None if start is None else str(finished_adapter(workspace, start))
+    start_adapter = None if start is None else str(_finished_adapter(workspace, start))
     folder = workspace.path(f"runs/{run}")
     own: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
     config = DiffusionDPOConfig(
@@ -88,6 +89,12 @@ def tuned_backbone(workspace: Workspace, run: str, backbone: Backbone | None = N
     Raises:
         PrefkitError: there is no such run, or it is not finished.
     """
+    adapter = _finished_adapter(workspace, run)
+    own: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
+    return own, load_adapter(own, adapter)
+
+
+def _finished_adapter(workspace: Workspace, run: str) -> Path:
     adapter = workspace.path(f"runs/{run}/adapter")
     if not adapter.exists():
         finished = sorted(path.parent.name for path in workspace.path("runs").glob("*/adapter"))
@@ -95,5 +102,4 @@ def tuned_backbone(workspace: Workspace, run: str, backbone: Backbone | None = N
             f"{workspace.root} has no finished run {run!r} (finished: {', '.join(finished) or 'none'}); "
             "train one with 'prefkit train-dpo'"
         )
-    own: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
-    return own, load_adapter(own, adapter)
+    return adapter
