@@ -77,7 +77,8 @@ def round_history(workspace: Workspace, votes: pd.DataFrame) -> list[dict[str, A
     scores = workspace.read(SCORES).dropna(subset=["value"])
     names = _run_names(workspace)
     rows = []
-    for number, clips in taking_part.groupby("round", sort=True):
+    for number in sorted(taking_part["round"].unique()):
+        clips = taking_part[taking_part["round"] == number]
         of_round = asked[asked["round"] == number]
         found = scores[scores["candidate_id"].isin(clips["candidate_id"])].groupby("metric")["value"].mean()
         adapters = clips["adapter_hash"].dropna().unique()
