@@ -1,17 +1,13 @@
-// The page: shows a comparison, takes the answers by key and by button, saves them, shows the next one.
+// The page: shows a pair, takes answers by key and by button, hands them to be saved, shows the next pair at once.
 
-const CHOICES = [
-  { id: "left", label: "Left" },
-  { id: "tie", label: "Same" },
-  { id: "right", label: "Right" },
-  { id: "both_bad", label: "Both bad" },
-];
 const running = new WeakMap();
+const ZOOMS = [1, 2, 3];
+const ALWAYS = ["undo", "guidelines", "keys", "close", "fullscreen"]; // what can be done without a pair
 
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".pk");
   // Streamlit calls this again when it renders anew; the page goes on as it is.
-  if (running.get(root)?.annotator === data.annotator) return running.get(root).leave;
+  if (running.get(root)?.data.annotator === data.annotator) return running.get(root).leave;
   running.get(root)?.leave();
   const page = new AnnotationPage(root, data);
   running.set(root, page);
@@ -22,74 +18,50 @@ export default function ({ data, parentElement }) {
 class AnnotationPage {
   constructor(root, data) {
     this.root = root;
-    this.annotator = data.annotator;
     this.data = data;
-    this.task = null;
+    this.task = null; // what is on the screen
+    this.following = null; // what the other player loads meanwhile: {task, loaded}
     this.previous = null; // the comparison that undo would bring back
-    this.given = new Map(); // comparison -> answers saved by this page, shown again after an undo
-    this.answers = {};
-    this.active = 0;
-    this.busy = true;
+    this.given = new Map(); // comparison -> what this page has sent, shown again after an undo
     this.readyAt = null;
+    this.busy = true;
+    this.skeletonOn = false;
     this.listening = new AbortController();
-    this.client = new VoteClient(data.api, data.annotator, () => this.say("waiting", "No connection. Not saved yet – trying again…"));
-    this.player = new PairPlayer(this.video("left"), this.video("right"), () => this.showPlayback());
+    this.context = new AudioContext({ latencyHint: "interactive" });
+    this.client = new VoteClient(data.api, data.annotator, data.session, {
+      saved: (answer, ballot) => this.saved(answer, ballot),
+      refused: (error, ballot) => this.refused(error, ballot),
+      waiting: () => this.say("waiting", "No connection. Not saved yet – trying again…"),
+    });
+    const frames = { left: this.find('figure[data-side="left"] .frame'), right: this.find('figure[data-side="right"] .frame') };
+    this.players = [0, 1].map(() => new PairPlayer(frames, this.context, () => this.showPlayback()));
+    this.player = this.players[0];
+    this.form = new BallotForm(this.find("form.ballot"), data.criteria, data.confidence, (index, choice) => this.answer(index, choice));
+    this.check = new SoundCheck(this.find("dialog.sound-check"), this.context, async (result) => this.arrived(await this.client.soundCheck(result)));
     this.leave = () => {
       this.listening.abort();
       this.client.closed = true;
-      this.player.destroy();
+      for (const player of this.players) player.destroy();
+      this.context.close();
       running.delete(root);
     };
   }
 
   find(selector) { return this.root.querySelector(selector); }
-  video(side) { return this.find(`figure[data-side="${side}"] video`); }
   button(name) { return this.find(`[data-act="${name}"]`); }
+  get openDialog() { return this.find("dialog[open]"); }
+  get votingOpen() { return this.readyAt !== null && (!this.data.watch_first || this.player.playedThrough); }
 
   async start() {
-    this.build();
+    this.find(".who").textContent = this.data.annotator;
+    this.find("a.lead").hidden = !this.data.lead;
+    this.find("dialog.guidelines .text").innerHTML = this.data.guidelines.html; // rendered without raw HTML
+    this.find("dialog.keys .tables").replaceChildren(...helpTables());
     this.listen();
     await this.attempt(async () => {
-      try {
-        await this.client.sendKept();
-      } catch (error) {
-        if (!(error instanceof Refused)) throw error; // refused: already saved, or no longer wanted
-      }
-      this.show(await this.client.task());
+      await this.client.drain();
+      this.arrived(await this.client.task());
     });
-  }
-
-  build() {
-    this.find(".who").textContent = this.annotator;
-    this.find("dialog.guidelines .text").innerHTML = this.data.guidelines.html; // rendered without raw HTML
-    this.find(".criteria").replaceChildren(...this.data.criteria.map((criterion, index) => this.fieldset(criterion, index)));
-  }
-
-  fieldset(criterion, index) {
-    const fieldset = document.createElement("fieldset");
-    fieldset.dataset.criterion = criterion.id;
-    const legend = document.createElement("legend");
-    legend.textContent = criterion.label;
-    const question = document.createElement("p");
-    question.textContent = criterion.question;
-    const options = document.createElement("div");
-    options.className = "options";
-    CHOICES.forEach((choice, number) => {
-      const label = document.createElement("label");
-      const input = document.createElement("input");
-      input.type = "radio";
-      input.name = criterion.id;
-      input.value = choice.id;
-      input.addEventListener("change", () => this.answer(index, choice.id));
-      const key = document.createElement("kbd");
-      key.textContent = number + 1;
-      key.ariaHidden = "true";
-      label.append(input, choice.label, key);
-      options.append(label);
-    });
-    fieldset.append(legend, question, options);
-    fieldset.addEventListener("focusin", () => { this.active = index; this.showAnswers(); });
-    return fieldset;
   }
 
   listen() {
@@ -97,36 +69,54 @@ class AnnotationPage {
     this.root.addEventListener("click", (event) => this.clicked(event), { signal });
     this.find("form.ballot").addEventListener("submit", (event) => event.preventDefault(), { signal });
     this.find(".scrub").addEventListener("input", (event) => this.player.seek(Number(event.target.value)), { signal });
+    for (const figure of this.root.querySelectorAll("figure")) {
+      const { side } = figure.dataset;
+      const frame = figure.querySelector(".frame");
+      const focus = () => { if (this.task && !this.task.same_sound && this.votingOpen) this.player.hear(side); };
+      frame.addEventListener("focus", focus, { signal });
+      frame.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") focus(); }, { signal });
+      frame.addEventListener("pointermove", (event) => { if (event.buttons) this.pan(-event.movementX / frame.clientWidth, -event.movementY / frame.clientHeight); }, { signal });
+    }
     // Captured before Streamlit's own shortcuts (R runs its script again, C clears its cache).
     window.addEventListener("keydown", (event) => this.pressed(event), { signal, capture: true });
   }
 
   clicked(event) {
-    this.player.sound.wake();
+    this.wake();
     const button = event.target.closest("button");
-    if (button?.dataset.reason) this.skip(button.dataset.reason);
+    if (button?.dataset.check) this.check.clicked(button);
+    else if (button?.dataset.reason) this.skip(button.dataset.reason);
     else if (button?.dataset.act) this.act(button.dataset.act);
     // A click must not leave the keys in a control: Space plays, it does not press the button again.
-    if (event.detail > 0 && !this.openDialog) this.root.getRootNode().activeElement?.blur();
+    if (event.detail > 0 && !this.openDialog && !event.target.closest("textarea")) this.root.getRootNode().activeElement?.blur();
   }
 
-  get openDialog() { return this.find("dialog[open]"); }
+  // Browsers keep sound back until a key or a click.
+  wake() { if (this.context.state === "suspended") this.context.resume(); }
 
   pressed(event) {
-    this.player.sound.wake();
+    this.wake();
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const typing = event.composedPath()[0].matches?.('input[type="text"]');
+    const target = event.composedPath()[0];
+    const typing = target.matches?.('input[type="text"], textarea');
     if (!typing && ["r", "c"].includes(event.key.toLowerCase())) event.stopPropagation();
-    if (this.openDialog ? this.pressedInDialog(event) : this.pressedOnPage(event)) {
+    const ours = this.openDialog ? this.pressedInDialog(event, typing) : typing ? this.pressedInText(event, target) : this.pressedOnPage(event, target);
+    if (ours) {
       event.preventDefault();
       event.stopImmediatePropagation();
-    }
+    } else if (typing) event.stopPropagation();
   }
 
-  // Returns whether the key was ours.
-  pressedInDialog(event) {
-    const typing = event.composedPath()[0].matches?.("input");
-    if (!this.openDialog.matches(".skip")) return false;
+  // Each of these returns whether the key was ours.
+  pressedInText(event, target) {
+    if (event.key !== "Escape" && !(event.key === "Enter" && !event.shiftKey)) return false;
+    target.blur();
+    return true;
+  }
+
+  pressedInDialog(event, typing) {
+    if (this.openDialog.matches(".sound-check")) return event.key === "Escape" || this.check.pressed(event.key);
+    if (!this.openDialog.matches(".skip")) return event.key === "?" && this.openDialog.matches(".keys") ? (this.act("close"), true) : false;
     if (typing && event.key === "Enter") {
       const reason = this.find("input.reason").value.trim();
       if (reason) this.skip(reason);
@@ -137,15 +127,18 @@ class AnnotationPage {
     return true;
   }
 
-  pressedOnPage(event) {
-    const target = event.composedPath()[0];
+  pressedOnPage(event, target) {
     const arrow = event.key.startsWith("Arrow");
+    if (arrow && event.shiftKey) {
+      this.pan(0.08 * ((event.key === "ArrowRight") - (event.key === "ArrowLeft")), 0.08 * ((event.key === "ArrowDown") - (event.key === "ArrowUp")));
+      return true;
+    }
     // What a focused control does with a key by itself stays its own.
-    if (target.matches?.("button") && [" ", "Enter"].includes(event.key)) return false;
+    if (target.matches?.("button, a") && [" ", "Enter"].includes(event.key)) return false;
     if (target.matches?.("input") && (arrow || event.key === " ")) return false;
     const number = ["1", "2", "3", "4"].indexOf(event.key);
-    if (number >= 0) this.answer(this.active, CHOICES[number].id, true);
-    else if (event.key === "ArrowUp" || event.key === "ArrowDown") this.move(event.key === "ArrowUp" ? -1 : 1);
+    if (number >= 0) this.answer(this.form.active, CHOICES[number].id, true);
+    else if (event.key === "ArrowUp" || event.key === "ArrowDown") this.form.move(event.key === "ArrowUp" ? -1 : 1);
     else {
       const act = KEYS[event.key.toLowerCase()];
       if (!act) return false;
@@ -155,8 +148,8 @@ class AnnotationPage {
   }
 
   act(name) {
-    if (!this.task && !["undo", "guidelines", "keys", "close"].includes(name)) return;
-    const { player } = this;
+    if (!this.task && !ALWAYS.includes(name)) return;
+    const { player, form } = this;
     ({
       play: () => player.toggle(),
       restart: () => player.restart(),
@@ -164,11 +157,27 @@ class AnnotationPage {
       forward: () => player.step(1),
       slower: () => player.changeRate(-1),
       faster: () => player.changeRate(1),
+      loop: () => player.setLooping(!player.looping),
+      "range-start": () => player.setRange("start"),
+      "range-end": () => player.setRange("end"),
+      "range-clear": () => player.clearRange(),
+      zoom: () => this.zoom(),
+      fullscreen: () => (this.root.getRootNode().fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen()),
+      skeleton: () => this.toggleSkeleton(),
       mute: () => player.mute(!player.muted),
       sound: () => player.hear(player.sounding === "left" ? "right" : "left"),
       "sound-left": () => player.hear("left"),
       "sound-right": () => player.hear("right"),
+      "wrong-left": () => this.mark("left"),
+      "wrong-right": () => this.mark("right"),
+      "wrong-undo": () => { form.takeMarkBack(); this.showPlayback(); },
       "both-bad": () => this.data.criteria.forEach((_, index) => this.answer(index, "both_bad")),
+      "sure-1": () => form.setConfidence(1),
+      "sure-2": () => form.setConfidence(2),
+      "sure-3": () => form.setConfidence(3),
+      "flag-broken": () => form.toggleFlag("broken"),
+      "flag-offensive": () => form.toggleFlag("offensive"),
+      comment: () => form.comment.focus(),
       save: () => this.save(),
       skip: () => this.open("skip"),
       undo: () => this.undo(),
@@ -185,68 +194,116 @@ class AnnotationPage {
     this.find(`dialog.${name}`).showModal();
   }
 
-  move(steps) {
-    this.active = Math.min(this.data.criteria.length - 1, Math.max(0, this.active + steps));
-    this.showAnswers();
+  zoom() {
+    this.zoomed = ZOOMS[(ZOOMS.indexOf(this.zoomed ?? 1) + 1) % ZOOMS.length];
+    this.showZoom();
   }
 
-  // moveOn: go to the next question, as keys do.
+  pan(right, down) {
+    if ((this.zoomed ?? 1) === 1) return;
+    this.centre = this.centre.map((at, axis) => Math.min(1, Math.max(0, at + [right, down][axis])));
+    this.showZoom();
+  }
+
+  showZoom() {
+    const clips = this.find(".clips");
+    clips.style.setProperty("--zoom", this.zoomed ?? 1);
+    clips.style.setProperty("--at", this.centre.map((at) => `${100 * at}%`).join(" "));
+    this.button("zoom").setAttribute("aria-pressed", (this.zoomed ?? 1) > 1);
+    this.button("zoom").textContent = this.zoomed > 1 ? `Zoom ${this.zoomed}×` : "Zoom";
+  }
+
+  toggleSkeleton() {
+    if (!this.task.skeleton) return this.say("hint", "This pair has no skeleton.");
+    this.skeletonOn = !this.skeletonOn;
+    this.player.showSkeleton(this.skeletonOn);
+    this.button("skeleton").setAttribute("aria-pressed", this.skeletonOn);
+  }
+
+  mark(clip) {
+    const begun = this.form.open[clip] === null && !this.player.range;
+    this.form.mark(clip, this.player.time, this.player.range);
+    this.say("hint", begun ? `Marked from here, ${clip} clip. Press again where it ends.` : `Marked, ${clip} clip.`);
+    this.showPlayback();
+  }
+
   answer(index, choice, moveOn = false) {
-    if (this.busy || this.readyAt === null) return this.showAnswers(); // nothing was seen yet
-    this.answers[this.data.criteria[index].id] = choice;
-    this.active = moveOn ? Math.min(index + 1, this.data.criteria.length - 1) : index;
+    if (this.busy || !this.votingOpen) {
+      if (!this.busy) this.say("hint", this.readyAt === null ? "There is nothing to judge yet: both clips must play." : "Watch both clips to the end first.");
+      return this.form.draw(); // nothing was seen yet
+    }
+    this.form.answer(index, choice, moveOn);
     this.say("", "");
-    this.showAnswers();
+    this.showState();
   }
 
-  get complete() { return this.data.criteria.every((criterion) => criterion.id in this.answers); }
-
-  async save() {
+  save() {
     if (this.busy) return;
     if (this.readyAt === null) return this.say("hint", "There is nothing to judge yet: both clips must play.");
-    if (!this.complete) return this.say("hint", "Answer all three questions first.");
-    this.given.set(this.task.comparison_id, { ...this.answers });
-    await this.post(this.answers, null);
+    if (!this.votingOpen) return this.say("hint", "Watch both clips to the end first.");
+    if (!this.form.complete) return this.say("hint", "Answer all questions first.");
+    performance.mark("prefkit:save");
+    this.send(this.form.content.answers, null);
   }
 
-  async skip(reason) {
+  skip(reason) {
     this.openDialog?.close();
     if (this.busy) return;
-    await this.post(Object.fromEntries(this.data.criteria.map((criterion) => [criterion.id, "skip"])), reason);
+    this.send(Object.fromEntries(this.data.criteria.map((criterion) => [criterion.id, "skip"])), reason);
   }
 
-  post(answers, reason) {
+  // The next pair comes at once; the line below says when this one is on the server's disk.
+  send(answers, reason) {
+    const { task, player } = this;
+    const content = this.form.content;
+    if (!reason) this.given.set(task.comparison_id, content);
     const ballot = {
-      comparison_id: this.task.comparison_id,
-      left: this.task.left,
+      comparison_id: task.comparison_id,
+      repeat: task.repeat,
+      left: task.left,
       guidelines_version: this.data.guidelines.version,
       seconds: this.readyAt === null ? null : (performance.now() - this.readyAt) / 1000,
-      watched_left: this.player.watchedNow("left"),
-      watched_right: this.player.watchedNow("right"),
+      watched_left: player.watchedNow("left"),
+      watched_right: player.watchedNow("right"),
+      seeks: player.seeks,
+      replays: player.replays,
+      confidence: content.confidence,
+      comment: content.comment,
+      flags: content.flags,
+      ranges: content.marks,
       skip_reason: reason,
       votes: Object.entries(answers).map(([criterion, choice]) => ({ criterion, choice })),
     };
-    return this.attempt(async () => {
-      this.say("saving", "Saving…");
-      const answer = await this.client.vote(ballot);
-      this.say("saved", reason ? "Skipped, saved." : "Saved.");
-      this.show(answer);
-    });
+    this.say("saving", "Saving…");
+    this.previous = task.comparison_id;
+    this.client.vote(ballot);
+    this.showNext();
+  }
+
+  saved(answer, ballot) {
+    performance.mark("prefkit:saved");
+    if (!this.client.unsent.length) this.say("saved", ballot.skip_reason ? "Skipped, saved." : "Saved.");
+    this.arrived(answer);
+  }
+
+  refused(error) {
+    this.attempt(async () => this.arrived(await this.client.task())).then(() => this.say("error", error.message));
   }
 
   undo() {
     if (this.busy || !this.previous) return;
     return this.attempt(async () => {
+      await this.client.drain();
       const answer = await this.client.undo(this.previous);
       this.say("", "Taken back. Answer again.");
-      this.show(answer);
+      this.arrived(answer, true);
     });
   }
 
   // Runs one thing at a time; what the server refuses is said in its own words.
   async attempt(work) {
     this.busy = true;
-    this.showAnswers();
+    this.showState();
     try {
       await work();
     } catch (error) {
@@ -255,40 +312,93 @@ class AnnotationPage {
       if (!(error instanceof Refused)) throw error;
     } finally {
       this.busy = false;
-      this.showAnswers();
+      this.showState();
     }
   }
 
-  show({ task, progress, previous }) {
-    this.task = task;
-    this.previous = previous;
-    this.answers = { ...(task && this.given.get(task.comparison_id)) };
-    this.active = 0;
-    this.readyAt = null;
+  // Takes what the server says is ours now: the pair on the screen stays, unless it was taken away.
+  arrived({ tasks, progress, previous, sound_check }, anew = false) {
+    if (sound_check) return this.openDialog?.matches(".sound-check") || this.check.open();
+    const unsent = new Set(this.client.unsent.map(nameOf));
+    const ours = tasks.filter((task) => !unsent.has(nameOf(task)));
+    if (!unsent.size) this.previous = previous;
     this.showProgress(progress);
-    this.find(".finished").hidden = task !== null;
-    this.find(".synthetic").hidden = !task?.synthetic;
-    for (const note of this.root.querySelectorAll(".broken")) note.hidden = true;
-    this.root.dataset.state = task ? "loading" : "finished";
-    this.root.dataset.comparison = task?.comparison_id ?? "";
-    if (task) this.loadClips(task);
-    else this.player.unload();
+    if (anew || !ours.some((task) => same(task, this.task))) this.show(ours[0] ?? null);
+    this.preload(ours.find((task) => !same(task, this.task)) ?? null);
+    this.showState();
   }
 
-  async loadClips(task) {
+  get spare() { return this.players.find((player) => player !== this.player); }
+
+  // Gets the next pair ready behind the one on the screen.
+  preload(task) {
+    if (same(task, this.following?.task)) return;
+    this.following = task && { task, loaded: this.spare.load(task) };
+    this.following?.loaded.catch(() => {}); // what cannot be played is said when its turn comes
+    if (!task) this.spare.unload();
+  }
+
+  showNext() {
+    const next = this.following?.task ?? null;
+    if (next) return this.show(next);
+    this.show(null, this.client.unsent.length > 0);
+  }
+
+  // waiting: nothing is here now, but the server has not answered yet.
+  show(task, waiting = false) {
+    const loaded = task && same(task, this.following?.task) ? this.following.loaded : null;
+    if (loaded) this.swap();
+    this.task = task;
+    this.form.reset((task && this.given.get(task.comparison_id)) || {});
+    this.readyAt = null;
+    this.centre = task?.face ?? [0.5, 0.4];
+    this.showZoom();
+    this.find(".finished").hidden = task !== null || waiting;
+    this.showCompletion();
+    this.find(".synthetic").hidden = !task?.synthetic;
+    for (const note of this.root.querySelectorAll(".broken")) note.hidden = true;
+    this.root.dataset.state = task || waiting ? "loading" : "finished";
+    this.root.dataset.comparison = task?.comparison_id ?? "";
+    this.player.show(true);
+    if (task) this.begin(task, loaded ?? this.player.load(task));
+    else this.player.unload();
+    this.showState();
+  }
+
+  swap() {
+    const [old, fresh] = [this.player, this.spare];
+    old.pause();
+    old.show(false);
+    Object.assign(fresh, { rate: old.rate, looping: old.looping });
+    fresh.mute(old.muted);
+    this.player = fresh;
+    this.following = null;
+  }
+
+  async begin(task, loaded) {
     try {
-      await this.player.load(task.clips, task.sounds, task.fps);
+      await loaded;
     } catch (problem) {
-      if (problem.name === "AbortError") return;
+      if (problem?.name === "AbortError" || this.task !== task) return;
       this.root.dataset.state = "broken";
-      if (problem in this.player.videos) this.find(`figure[data-side="${problem}"] .broken`).hidden = false;
+      if (SIDES.includes(problem)) this.find(`figure[data-side="${problem}"] .broken`).hidden = false;
       else this.say("error", "The sound of this pair did not arrive. Reload the page.");
       return;
     }
+    if (this.task !== task) return;
     this.readyAt = performance.now();
     this.root.dataset.state = "ready";
-    this.showAnswers();
-    this.player.play();
+    this.player.showSkeleton(this.skeletonOn);
+    this.showState();
+    if (this.openDialog) return;
+    await this.player.play();
+    performance.mark("prefkit:playing");
+  }
+
+  showCompletion() {
+    const link = this.find(".finished a");
+    link.hidden = !this.data.completion_url;
+    if (this.data.completion_url) link.href = this.data.completion_url;
   }
 
   showProgress({ done, total }) {
@@ -299,35 +409,57 @@ class AnnotationPage {
     this.find(".count").textContent = `${done} of ${total}`;
   }
 
-  showAnswers() {
-    this.root.querySelectorAll("fieldset").forEach((fieldset, index) => {
-      fieldset.classList.toggle("active", index === this.active);
-      for (const input of fieldset.querySelectorAll("input")) {
-        input.checked = this.answers[fieldset.dataset.criterion] === input.value;
-      }
-    });
-    this.button("save").disabled = this.busy || !this.complete;
+  showState() {
+    this.form.draw();
+    this.root.dataset.voting = this.votingOpen ? "open" : "closed";
+    this.button("save").disabled = this.busy || !this.form.complete || !this.votingOpen;
     for (const button of this.root.querySelectorAll('[data-act="undo"]')) button.disabled = this.busy || !this.previous;
   }
 
   showPlayback() {
     const { player } = this;
+    if (!player) return; // not built yet
+    if ((this.root.dataset.voting === "open") !== this.votingOpen) this.showState();
     this.button("play").textContent = player.playing ? "Pause" : "Play";
     this.button("mute").setAttribute("aria-pressed", player.muted);
-    for (const side of ["left", "right"]) {
+    this.button("loop").setAttribute("aria-pressed", player.looping);
+    this.root.dataset.buffering = player.stalled.size > 0;
+    for (const side of SIDES) {
       const button = this.button(`sound-${side}`);
       button.setAttribute("aria-pressed", player.sounding === side);
       button.disabled = player.ready && player.sound.buffers[side] === null;
       button.textContent = button.disabled ? "No sound" : "Sound";
+      this.showMarks(side);
     }
     this.find(".rate").textContent = `${player.rate}×`;
     const scrub = this.find(".scrub");
     scrub.max = player.duration || 1;
     scrub.value = player.time;
+    this.showSpan(this.find(".range"), player.range);
+    this.find(".gate").hidden = this.votingOpen || this.readyAt === null;
+    this.find(".gate span").style.width = `${(100 * player.seen.size) / player.stretches}%`;
     const frames = Math.max(1, Math.round(player.duration * player.fps));
     const frame = Math.min(frames, player.frame + 1);
     this.find(".time").textContent = `${frame} / ${frames}`;
     scrub.setAttribute("aria-valuetext", `frame ${frame} of ${frames}`);
+  }
+
+  showMarks(side) {
+    const strip = this.find(`figure[data-side="${side}"] .marks`);
+    const open = this.form.open[side];
+    const marks = this.form.marks.filter((mark) => mark.clip === side);
+    if (open !== null) marks.push({ start: Math.min(open, this.player.time), end: Math.max(open, this.player.time) });
+    while (strip.children.length > marks.length) strip.lastChild.remove();
+    while (strip.children.length < marks.length) strip.append(document.createElement("span"));
+    marks.forEach((mark, index) => this.showSpan(strip.children[index], mark));
+  }
+
+  showSpan(element, span) {
+    element.hidden = !span;
+    if (!span) return;
+    const duration = this.player.duration || 1;
+    element.style.left = `${(100 * span.start) / duration}%`;
+    element.style.width = `${Math.max(1, (100 * (span.end - span.start)) / duration)}%`;
   }
 
   say(kind, message) {
@@ -337,7 +469,5 @@ class AnnotationPage {
   }
 }
 
-const KEYS = {
-  " ": "play", r: "restart", arrowleft: "back", arrowright: "forward", "-": "slower", "−": "slower", "+": "faster", "=": "faster",
-  a: "sound", m: "mute", b: "both-bad", enter: "save", s: "skip", u: "undo", g: "guidelines", "?": "keys",
-};
+function nameOf(task) { return `${task.comparison_id} ${task.repeat}`; }
+function same(one, other) { return one && other ? nameOf(one) === nameOf(other) : one === other || (!one && !other); }

@@ -1,24 +1,28 @@
-"""The Streamlit script: asks who votes, then mounts the player, which does the rest with our routes."""
+"""The Streamlit script: finds out who is here, then mounts the player, or shows the lead's page."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import streamlit as st
 
-from annotation_ui.ballot import check_pseudonym
+from annotation_ui.access import COOKIE
+from annotation_ui.clips import PREFIX
 from annotation_ui.guidelines import read_guidelines
-from annotation_ui.routes import PREFIX
+from annotation_ui.site import NotAllowed, running
 from prefkit.errors import PrefkitError
-from prefkit.tables import CRITERIA
+from prefkit.votes.accounts import Account
 
 HERE = Path(__file__).parent
 # Streamlit loads one script; ours are several, one subject each.
-SCRIPTS = ("soundtrack.js", "pair_player.js", "vote_client.js", "annotate.js")
-
-LABELS = {
-    "motion_video_alignment": ("Motion–video alignment", "Which follows the speech and the motion better?"),
-    "expression": ("Expression", "Which face looks more natural and alive?"),
-    "overall": ("Overall", "Which clip would you rather show?"),
-}
+SCRIPTS = (
+    "soundtrack.js",
+    "pair_player.js",
+    "vote_client.js",
+    "sound_check.js",
+    "keys.js",
+    "ballot_form.js",
+    "annotate.js",
+)
 
 # The player fills the window: Streamlit's own margins and header would only push it below the fold.
 FULL_PAGE = """<style>
@@ -37,7 +41,7 @@ player = st.components.v2.component(
 
 
 def ask_name(problem: str | None) -> None:
-    """The start page: a pseudonym, and the guidelines below."""
+    """The start page of a server that is open to all: a pseudonym, and the guidelines below."""
     st.title("Compare clips")
     with st.form("who"):
         name = st.text_input("Your annotator name", placeholder="e.g. robin-7", max_chars=40)
@@ -50,29 +54,77 @@ def ask_name(problem: str | None) -> None:
     st.markdown(guidelines.text)
 
 
-def show_player(annotator: str) -> None:
+def ask_to_sign_in(problem: str | None) -> None:
+    """The start page of a server to which annotators are invited."""
+    st.title("Compare clips")
+    st.write("Annotators are invited here. Open your personal link, or sign in.")
+    if problem:
+        st.error(problem)
+    if signs_in_by_oidc():
+        st.button("Sign in with your account", type="primary", on_click=st.login)
+    st.link_button("Sign in with name and password", f"{PREFIX}/login")
+
+
+def signs_in_by_oidc() -> bool:
+    """Whether `.streamlit/secrets.toml` configures OpenID Connect."""
+    try:
+        return "auth" in st.secrets
+    except FileNotFoundError:
+        return False
+
+
+def who_is_here() -> Account | None:
+    """The account of whoever opened the page, or None if they have to sign in first."""
+    if site.open_to_all:
+        name = st.query_params.get("annotator")
+        return None if name is None else site.sign_in(name=name)
+    if signs_in_by_oidc() and st.user.is_logged_in:
+        if not st.user.get("email_verified", True):
+            raise NotAllowed("your e-mail address is not verified; verify it where you signed in")
+        return site.of_contact(str(st.user.email))
+    cookie = st.context.cookies.get(COOKIE)
+    return None if cookie is None else site.account(cookie)
+
+
+def show_player(account: Account) -> None:
     """Mounts the player; it never makes Streamlit run this script again."""
     st.html(FULL_PAGE)
+    settings = site.settings
     player(
         key="player",
         data={
-            "annotator": annotator,
+            "annotator": account.annotator,
+            "session": site.session(account),
+            "lead": account.role == "lead",
             "api": PREFIX,
-            "criteria": [{"id": name, "label": LABELS[name][0], "question": LABELS[name][1]} for name in CRITERIA],
+            "criteria": [asdict(criterion) for criterion in settings.criteria],
+            "watch_first": settings.watch_first,
+            "confidence": settings.confidence,
+            "completion_url": settings.completion_url.replace("{annotator}", account.annotator),
             "guidelines": {"version": guidelines.version, "html": guidelines.html},
         },
     )
 
 
+site = running()
 guidelines = read_guidelines()
-wanted = st.query_params.get("annotator")
-known = complaint = None
+account = complaint = None
 try:
-    known = None if wanted is None else check_pseudonym(wanted)
+    account = who_is_here()
 except PrefkitError as error:
     complaint = str(error)
-st.set_page_config(page_title="prefkit – compare clips", layout="wide" if known else "centered")
-if known:
-    show_player(known)
-else:
+wants_lead = "lead" in st.query_params
+may_lead = account is not None and account.role == "lead" or site.open_to_all
+st.set_page_config(page_title="prefkit – compare clips", layout="wide" if account or wants_lead else "centered")
+if wants_lead and may_lead:
+    from annotation_ui.lead import show_lead
+
+    show_lead(site, account.annotator if account else "lead")
+elif wants_lead and account:
+    st.error("This page is for leads.")
+elif account:
+    show_player(account)
+elif site.open_to_all:
     ask_name(complaint)
+else:
+    ask_to_sign_in(complaint)

@@ -6,26 +6,50 @@ const NUDGE_ABOVE = 0.012; // seconds of drift that are left alone
 const NUDGE = 0.25; // how much faster or slower the right video runs while it is brought back
 const REST = 250; // milliseconds that a rate change needs until it shows
 const PAUSE_BETWEEN_LOOPS = 350; // milliseconds
+const STRETCH = 0.25; // seconds; a clip was played through when each stretch of it was
+const SIDES = ["left", "right"];
 
 class PairPlayer {
-  // onChange() is called whenever something that a page may show has changed.
-  constructor(left, right, onChange) {
-    this.videos = { left, right };
-    this.sound = new Soundtrack();
+  // frames: {left, right}, the elements that get a video each. onChange() is called whenever something
+  // that a page may show has changed. Several players may share frames; `show` chooses.
+  constructor(frames, context, onChange) {
+    this.frames = frames;
+    this.videos = { left: this.makeVideo("left", "clip"), right: this.makeVideo("right", "clip") };
+    this.overlays = null; // skeleton videos, made when first wanted
+    this.sound = new Soundtrack(context);
     this.onChange = onChange;
-    this.sounding = "left";
-    this.muted = false;
     this.rate = 1;
-    this.fps = 25;
+    this.muted = false;
+    this.looping = true;
     this.playing = false; // what the annotator wants; a video may still be waiting for data
     this.stalled = new Set();
-    this.watched = { left: 0, right: 0 }; // seconds played
     this.since = { left: null, right: null };
     this.ready = false;
     this.pair = 0; // counts loads, to tell what belongs to an earlier pair
     this.generation = 0; // counts starts, stops and seeks, to tell what a later one has overtaken
     this.listening = new AbortController();
-    for (const side of ["left", "right"]) this.listen(side);
+    this.forget();
+    for (const side of SIDES) this.listen(side);
+  }
+
+  makeVideo(side, kind) {
+    const video = document.createElement("video");
+    Object.assign(video, { playsInline: true, muted: true, preload: "auto", className: kind, tabIndex: -1 });
+    if (kind === "clip") video.setAttribute("aria-label", side === "left" ? "Left clip" : "Right clip");
+    else video.ariaHidden = "true";
+    this.frames[side].prepend(video);
+    return video;
+  }
+
+  forget() {
+    this.sounding = "left";
+    this.watched = { left: 0, right: 0 }; // seconds played
+    this.seeks = 0;
+    this.replays = 0;
+    this.range = null; // {start, end} in seconds: what is looped
+    this.seen = new Set(); // stretches played
+    this.heard = { left: new Set(), right: new Set() };
+    this.lastSeen = null;
   }
 
   get both() { return [this.videos.left, this.videos.right]; }
@@ -33,17 +57,28 @@ class PairPlayer {
   get time() { return this.videos.left.ended ? this.videos.right.currentTime : this.videos.left.currentTime; }
   get ended() { return this.both.every((video) => video.ended); }
   get frame() { return Math.floor(this.time * this.fps + 0.01); }
+  get stretches() { return Math.max(1, Math.floor(this.duration / STRETCH)); }
+  get playedThrough() { return this.ready && this.seen.size >= this.stretches && (this.sameSound || SIDES.every((side) => this.heardThrough(side))); }
+
+  // A side that has no sound, or cannot be heard now, is not waited for.
+  heardThrough(side) { return !this.sound.buffers[side] || !this.sound.audible || this.muted || this.heard[side].size >= this.stretches; }
+
+  show(visible) {
+    for (const video of this.both) video.classList.toggle("on", visible);
+  }
 
   // Resolves when both clips can play, rejects with the side that cannot.
-  async load(clips, sounds, fps) {
+  async load(task) {
     this.pause();
     const mine = ++this.pair;
     this.ready = false;
-    this.fps = fps;
-    this.sounding = "left";
-    this.watched = { left: 0, right: 0 };
-    const sides = ["left", "right"];
-    const [buffers] = await Promise.all([this.sound.load(sounds), ...sides.map((side) => this.loadOne(side, clips[side]))]);
+    this.forget();
+    this.fps = task.fps || 25;
+    this.sameSound = task.same_sound;
+    this.skeleton = task.skeleton;
+    this.dropOverlays();
+    const loads = SIDES.map((side) => this.loadOne(side, task.clips[side]));
+    const [buffers] = await Promise.all([this.sound.load(task.sounds), ...loads]);
     if (mine !== this.pair) throw new DOMException("another pair was loaded", "AbortError");
     this.sound.use(buffers);
     this.ready = true;
@@ -67,6 +102,7 @@ class PairPlayer {
     this.pause();
     this.pair++;
     this.ready = false;
+    this.dropOverlays();
     for (const video of this.both) { video.removeAttribute("src"); video.load(); }
   }
 
@@ -75,7 +111,7 @@ class PairPlayer {
     this.playing = true;
     const mine = ++this.generation;
     const { left, right } = this.videos;
-    if (this.ended) await this.seekBoth(0);
+    if (this.ended) await this.seekBoth(this.range?.start ?? 0);
     else if (Math.abs(right.currentTime - left.currentTime) > NUDGE_ABOVE) await this.seekBoth(this.time);
     if (mine !== this.generation) return;
     this.applyRate();
@@ -98,6 +134,7 @@ class PairPlayer {
   // Stops pictures and sound and overtakes whatever was under way, without forgetting whether to play.
   halt() {
     this.stalled.clear();
+    this.lastSeen = null;
     for (const video of this.both) video.pause();
     this.sound.stop();
     return ++this.generation;
@@ -107,15 +144,18 @@ class PairPlayer {
 
   async restart() {
     if (!this.ready) return;
+    this.replays++;
     const mine = this.halt();
-    await this.seekBoth(0);
+    await this.seekBoth(this.range?.start ?? 0);
     if (mine === this.generation) await this.play();
   }
 
   async seek(time) {
     if (!this.ready) return;
+    this.seeks++;
     const mine = this.halt();
     await this.seekBoth(Math.min(Math.max(time, 0), this.duration));
+    this.followOverlays();
     this.onChange();
     if (this.playing && mine === this.generation) await this.play();
   }
@@ -133,6 +173,26 @@ class PairPlayer {
     this.rate = RATES[Math.min(RATES.length - 1, Math.max(0, index))];
     this.applyRate();
     this.onChange();
+  }
+
+  // The range that is looped in both clips: from A to B, from A to the end, or from the beginning to B.
+  setRange(edge) {
+    const now = this.time;
+    const { start, end } = this.range ?? { start: 0, end: this.duration };
+    const range = edge === "start" ? { start: now, end: end > now ? end : this.duration } : { start: start < now ? start : 0, end: now };
+    this.range = range.end - range.start > 1 / this.fps ? range : null;
+    this.onChange();
+  }
+
+  clearRange() {
+    this.range = null;
+    this.onChange();
+  }
+
+  setLooping(on) {
+    this.looping = on;
+    this.onChange();
+    if (on && this.playing && this.ended) this.loop();
   }
 
   hear(side) {
@@ -161,6 +221,24 @@ class PairPlayer {
     }));
   }
 
+  // The driving skeleton over both clips.
+  showSkeleton(wanted) {
+    if (!wanted || !this.skeleton) return this.dropOverlays();
+    this.overlays ??= SIDES.map((side) => Object.assign(this.makeVideo(side, "skeleton"), { src: this.skeleton }));
+    for (const video of this.overlays) video.addEventListener("loadeddata", () => this.followOverlays(), { once: true });
+  }
+
+  dropOverlays() {
+    for (const video of this.overlays ?? []) { video.removeAttribute("src"); video.remove(); }
+    this.overlays = null;
+  }
+
+  followOverlays() {
+    for (const video of this.overlays ?? []) {
+      if (!video.seeking && Math.abs(video.currentTime - this.time) > 0.5 / this.fps) video.currentTime = Math.min(this.time, video.duration || 0);
+    }
+  }
+
   // At each frame: lays the sound under the picture and brings a video that has slipped back.
   keepInStep(mine) {
     const { left, right } = this.videos;
@@ -171,9 +249,12 @@ class PairPlayer {
     };
     let restUntil = performance.now() + REST;
     let healedAt = null;
-    const check = (now) => {
+    const check = () => {
       if (mine !== this.generation || this.ended) return;
+      this.noteSeen();
+      if (this.range && this.time >= this.range.end - 0.5 / this.fps) return this.loop();
       this.sound.follow(this.sounding, this.time, this.rate);
+      this.followOverlays();
       if (healedAt !== null && performance.now() >= healedAt) {
         right.playbackRate = this.rate;
         healedAt = null;
@@ -196,6 +277,18 @@ class PairPlayer {
     onFrame(left.ended ? right : left, check);
   }
 
+  // Marks what was played since the last look, so that frames a busy machine drops do not count as unseen.
+  noteSeen() {
+    const now = this.time;
+    const from = this.lastSeen === null || now - this.lastSeen > 2 * STRETCH || now < this.lastSeen ? now : this.lastSeen;
+    const last = this.stretches - 1;
+    for (let each = Math.floor(from / STRETCH); each <= Math.floor(now / STRETCH); each++) {
+      this.seen.add(Math.min(each, last));
+      if (this.sound.audible && !this.muted) this.heard[this.sounding].add(Math.min(each, last));
+    }
+    this.lastSeen = now;
+  }
+
   listen(side) {
     const video = this.videos[side];
     const on = (name, handle) => video.addEventListener(name, handle, { signal: this.listening.signal });
@@ -216,8 +309,14 @@ class PairPlayer {
       this.sound.stop();
       this.generation++;
       for (const other of this.both) if (!this.stalled.has(other)) other.pause();
+      this.onChange();
     });
-    on("ended", () => { if (this.ended) this.loop(); });
+    on("ended", () => {
+      if (!this.ended) return;
+      this.noteSeen();
+      if (this.looping || this.range || !this.playedThrough) this.loop();
+      else this.pause();
+    });
   }
 
   resume(video) {
@@ -225,7 +324,12 @@ class PairPlayer {
   }
 
   async loop() {
-    const mine = this.generation;
+    for (const video of this.both) video.pause();
+    this.sound.stop();
+    const mine = ++this.generation;
+    const other = this.sounding === "left" ? "right" : "left";
+    // Two sounds that differ are heard one after the other, each alone, before anybody votes.
+    if (!this.sameSound && this.heardThrough(this.sounding) && !this.heardThrough(other)) this.sounding = other;
     this.onChange();
     await new Promise((resolve) => setTimeout(resolve, PAUSE_BETWEEN_LOOPS));
     if (this.playing && mine === this.generation) await this.restart();
@@ -239,7 +343,8 @@ class PairPlayer {
 
   destroy() {
     this.unload();
-    this.sound.destroy();
+    this.sound.stop();
     this.listening.abort();
+    for (const video of this.both) video.remove();
   }
 }

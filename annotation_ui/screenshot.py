@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from prefkit.errors import PrefkitError
+from prefkit.votes.sound_check import pass_sound_check
+from prefkit.votes.store import VoteStore
+from prefkit.workspace import Workspace
 
 _SERVE = "import sys; from annotation_ui.server import serve; serve(sys.argv[1], port=int(sys.argv[2]))"
 _FLAGS = (
@@ -82,9 +85,12 @@ def screenshot(workspace_path: str | Path, path: str | Path, *, annotator: str =
         PrefkitError: there is nothing to annotate, or no Chromium.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    store = VoteStore.in_workspace(Workspace.open(workspace_path))
+    pass_sound_check(store, annotator, {"played": 3, "heard": 3, "together": True})
+    store.close()
     with running_server(workspace_path) as (url, _), browser_page() as page:
         page.goto(f"{url}/?annotator={annotator}")
-        page.locator(".pk[data-state=ready]").wait_for(timeout=120_000)
+        page.locator(".pk[data-state=ready][data-voting=open]").wait_for(timeout=120_000)
         for key in (" ", "ArrowRight", "1", "2"):
             page.keyboard.press(key)
         page.locator('fieldset[data-criterion="overall"].active').wait_for()

@@ -6,8 +6,9 @@
 const REALIGN_ABOVE = 0.03; // seconds between sound and picture that are worth a tiny gap
 
 class Soundtrack {
-  constructor() {
-    this.context = new AudioContext({ latencyHint: "interactive" });
+  // context: an AudioContext; pages share one, browsers allow few.
+  constructor(context) {
+    this.context = context;
     this.volume = this.context.createGain();
     this.volume.connect(this.context.destination);
     this.buffers = { left: null, right: null };
@@ -31,9 +32,6 @@ class Soundtrack {
   }
 
   mute(muted) { this.volume.gain.value = muted ? 0 : 1; }
-
-  // Browsers keep sound back until a key or a click; call this on each.
-  wake() { if (this.context.state === "suspended") this.context.resume(); }
 
   // Keeps the sound of one side under the picture; call it at every frame. Does little when all is well.
   follow(side, time, rate) {
@@ -65,8 +63,6 @@ class Soundtrack {
     this.source = null;
   }
 
-  destroy() {
-    this.stop();
-    this.context.close();
-  }
+  // Browsers keep sound back until a key or a click.
+  get audible() { return this.context.state === "running"; }
 }

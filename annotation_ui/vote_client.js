@@ -5,55 +5,69 @@ const RETRY_MILLISECONDS = [500, 1000, 2000, 5000];
 class Refused extends Error {} // the server has understood and says no
 
 class VoteClient {
-  // onWaiting(message) is called while the server cannot be reached.
-  constructor(api, annotator, onWaiting) {
+  // on: {saved(answer, ballot), refused(error, ballot), waiting()}
+  constructor(api, annotator, session, on) {
     this.api = api;
-    this.annotator = annotator;
-    this.onWaiting = onWaiting;
+    this.session = session;
+    this.on = on;
     this.kept = `prefkit.unsent.${annotator}`;
     this.closed = false;
+    this.sending = null;
+    this.unsent = JSON.parse(localStorage.getItem(this.kept) ?? "[]"); // what an earlier page could not send
   }
 
-  task() {
-    return this.ask(`task?annotator=${encodeURIComponent(this.annotator)}`, {});
-  }
+  task() { return this.ask("task", {}); }
+  undo(comparisonId) { return this.post("undo", { comparison_id: comparisonId }); }
+  soundCheck(result) { return this.post("sound-check", result); }
 
-  // Resolves when the votes are committed. Until then the ballot outlives a reload of the page.
-  async vote(ballot) {
+  // Takes a ballot over: it outlives a reload of the page, and on.saved says when its votes are committed.
+  vote(ballot) {
     const votes = ballot.votes.map((vote) => ({ ...vote, vote_id: VoteClient.newId() }));
-    const body = JSON.stringify({ ...ballot, votes, annotator: this.annotator });
-    localStorage.setItem(this.kept, body);
-    return this.send(body);
+    this.unsent.push({ ...ballot, votes });
+    this.keep();
+    this.drain();
   }
 
-  // Sends what an earlier page could not; resolves to null where there is nothing.
-  async sendKept() {
-    const body = localStorage.getItem(this.kept);
-    return body === null ? null : this.send(body);
+  // Sends all that is left, in order; resolves when nothing is.
+  drain() {
+    this.sending ??= this.sendAll().finally(() => { this.sending = null; });
+    return this.sending;
   }
 
-  async send(body) {
-    try {
-      return await this.post("votes", body);
-    } finally {
+  async sendAll() {
+    while (this.unsent.length && !this.closed) {
+      const ballot = this.unsent[0];
+      let answer = null, refusal = null;
+      try {
+        answer = await this.post("votes", ballot);
+      } catch (error) {
+        if (!(error instanceof Refused)) { if (error.name === "AbortError") return; throw error; }
+        refusal = error;
+      }
       // Stored or refused: either way it must not be sent again.
-      if (!this.closed && localStorage.getItem(this.kept) === body) localStorage.removeItem(this.kept);
+      this.unsent.shift();
+      this.keep();
+      if (answer) this.on.saved(answer, ballot);
+      else this.on.refused(refusal, ballot);
     }
   }
 
-  undo(comparisonId) {
-    return this.post("undo", JSON.stringify({ annotator: this.annotator, comparison_id: comparisonId }));
+  keep() {
+    if (this.closed) return;
+    if (this.unsent.length) localStorage.setItem(this.kept, JSON.stringify(this.unsent));
+    else localStorage.removeItem(this.kept);
   }
 
   post(path, body) {
-    return this.ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    return this.ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   }
 
   async ask(path, options) {
+    const headers = { ...options.headers, Authorization: `Bearer ${this.session}` };
     for (let attempt = 0; ; attempt++) {
       let response = null;
       try {
-        response = await fetch(`${this.api}/${path}`, options);
+        response = await fetch(`${this.api}/${path}`, { ...options, headers });
         if (response.ok) return await response.json();
       } catch (error) {
         if (!(error instanceof TypeError)) throw error; // TypeError: no connection
@@ -63,7 +77,7 @@ class VoteClient {
       }
       if (this.closed) throw new DOMException("the page was left", "AbortError");
       const wait = RETRY_MILLISECONDS[Math.min(attempt, RETRY_MILLISECONDS.length - 1)];
-      this.onWaiting();
+      this.on.waiting();
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
   }

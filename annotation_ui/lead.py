@@ -1,0 +1,5 @@
+"""The lead's page."""
+
+
+def show_lead(site, name):
+    """Placeholder until written below."""
