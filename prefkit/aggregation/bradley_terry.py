@@ -10,13 +10,16 @@ answers without looking, below 0 the wrong way round. It is item response theory
 annotators' side; Crowd-BT (Chen et al., Pairwise Ranking Aggregation in a Crowdsourced Setting, 2013) and
 NoisyBradleyTerry mix in a chance of a careless answer instead, whose likelihood has more than one maximum.
 
-Priors: s ~ N(m, 1 / prior), r ~ N(1, 1 / `RELIABILITY_PRECISION`), β ~ N(0, 1 / `PRECISION`),
-log ν ~ N(0, 1 / `PRECISION`). Strengths are log odds as one sees them who looks, so reliabilities are scaled
-(and strengths the other way) until their mean, weighted by votes and by themselves, is 1: who answers at
-random does not count there.
+Priors: s ~ N(m, 1 / prior); β and log ν ~ N(0, 1 / `PRECISION`); r is from one of two groups (`GROUPS`): nine
+in ten annotators are much alike, the others are anything around answering without looking. So reliabilities of
+people with few votes do not follow noise, and a careless one still stands out. (A wide prior for all, or none,
+overstates strengths: who happens to agree with the others gets more weight, which makes them agree more.)
+Strengths are log odds as one sees them who looks, so reliabilities are scaled (and strengths the other way)
+until their mean, weighted by votes and by themselves, is 1: who answers at random does not count there.
 
-The maximum is found by turns: Newton for the strengths of all conditions at once, then Newton for the
-reliabilities, β and log ν, each of which is a concave problem; a step that does not climb is halved.
+Found by turns until nothing moves: Newton for the strengths of all conditions at once, a step that does not
+climb being halved; then Newton for β and log ν, and each r's posterior mean under the normal approximation of
+its likelihood (the two-groups model of empirical Bayes: Efron, Large-Scale Inference, 2010).
 """
 
 from collections.abc import Callable
@@ -29,9 +32,13 @@ from prefkit.aggregation.counts import SCORE, Counts
 from prefkit.aggregation.davidson import Answer, expect_answer
 
 PRECISION = 0.1
-RELIABILITY_PRECISION = 4.0
 TOLERANCE = 1e-5
 MAX_SWEEPS = 200
+# (share, mean, standard deviation) of reliabilities: annotators who look, and all others
+GROUPS = ((0.9, 1.0, 0.2), (0.1, 0.0, 0.5))
+# No sensible reliability lies beyond; and no step of β or log ν is taken on trust beyond one.
+MOST_RELIABLE = 4.0
+LONGEST_STEP = 1.0
 # relative error of a sum over a million votes
 ROUNDING = 1e-13
 
@@ -143,16 +150,9 @@ class _Problem:
         return _Point(state, reliability, difference, answer, log_likelihood)
 
     def objective(self, point: _Point) -> float:
-        """The log posterior, up to a constant."""
-        state = point.state
-        strengths = state.strengths - self.prior_mean
-        reliabilities = state.reliabilities - 1
-        log_tie = state.log_tie if self.any_tie else 0.0
-        return point.log_likelihood - 0.5 * (
-            self.prior * float(strengths @ strengths)
-            + RELIABILITY_PRECISION * float(reliabilities @ reliabilities)
-            + PRECISION * (state.bias**2 + log_tie**2)
-        )
+        """The log posterior of the strengths, up to a constant."""
+        strengths = point.state.strengths - self.prior_mean
+        return point.log_likelihood - 0.5 * self.prior * float(strengths @ strengths)
 
     def step_strengths(self, point: _Point) -> _Point:
         state, answer = point.state, point.answer
@@ -165,38 +165,31 @@ class _Problem:
         return self._climb(point, lambda length: replace(state, strengths=state.strengths + length * step))
 
     def step_annotators(self, point: _Point) -> _Point:
-        state, answer, difference = point.state, point.answer, point.difference
-        count, side = self.counts.count, self.counts.side
-        left_over = count * (self.score - answer.score)
-        variance = count * answer.variance
-        mixed = count * answer.score * -answer.tie  # covariance of score and tie
+        state, answer = point.state, point.answer
+        left_over = self.counts.count * (self.score - answer.score)
+        variance = self.counts.count * answer.variance
+        bias, log_tie = self._shared(point, left_over, variance)
+        reliabilities = state.reliabilities
+        if len(self.votes) > 1:  # one annotator alone is the typical one
+            left_over *= point.difference
+            variance *= point.difference
+            variance *= point.difference
+            reliabilities = posterior_reliabilities(
+                reliabilities, self.by_annotator(left_over), self.by_annotator(variance)
+            )
+        return self.at(_State(state.strengths, reliabilities, bias, log_tie))
 
+    def _shared(self, point: _Point, left_over: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
+        """One step of Newton for β and log ν."""
+        state, answer, side, count = point.state, point.answer, self.counts.side, self.counts.count
         slope = np.array([left_over @ side - PRECISION * state.bias, 0.0])
-        corner = np.array([[variance @ side**2 + PRECISION, mixed @ side], [mixed @ side, 1.0]])
+        curvature = np.array([[variance @ side**2 + PRECISION, 0.0], [0.0, 1.0]])
         if self.any_tie:
             slope[1] = self.num_tied - count @ answer.tie - PRECISION * state.log_tie
-            corner[1, 1] = count @ (answer.tie * (1 - answer.tie)) + PRECISION
-        if len(self.votes) == 1:  # one annotator alone is the typical one
-            shared, own = np.linalg.solve(corner, slope), np.zeros(1)
-        else:
-            own_slope = self.by_annotator(left_over * difference) - RELIABILITY_PRECISION * (state.reliabilities - 1)
-            variance *= difference
-            mixed *= difference
-            border = np.stack([self.by_annotator(variance * side), self.by_annotator(mixed)], axis=1)
-            own_curvature = self.by_annotator(variance * difference) + RELIABILITY_PRECISION
-            shared = np.linalg.solve(
-                corner - border.T @ (border / own_curvature[:, None]), slope - border.T @ (own_slope / own_curvature)
-            )
-            own = (own_slope - border @ shared) / own_curvature
-        return self._climb(
-            point,
-            lambda length: replace(
-                state,
-                reliabilities=state.reliabilities + length * own,
-                bias=state.bias + length * float(shared[0]),
-                log_tie=state.log_tie + length * float(shared[1]),
-            ),
-        )
+            curvature[1, 1] = count @ (answer.tie * (1 - answer.tie)) + PRECISION
+            curvature[0, 1] = curvature[1, 0] = -count @ (answer.score * answer.tie * side)  # their covariance
+        step = np.clip(np.linalg.solve(curvature, slope), -LONGEST_STEP, LONGEST_STEP)
+        return state.bias + float(step[0]), state.log_tie + float(step[1])
 
     def rescale(self, point: _Point) -> _Point:
         """Makes 1 the reliability of a typical annotator who looks; no probability changes."""
@@ -219,6 +212,27 @@ class _Problem:
             if self.objective(point) >= before:
                 return point
         return start
+
+
+def posterior_reliabilities(current: np.ndarray, slope: np.ndarray, information: np.ndarray) -> np.ndarray:
+    """Posterior means of reliabilities under `GROUPS`.
+
+    Args:
+        current: float [K], where slope and information were taken.
+        slope: of each annotator's log likelihood.
+        information: about each reliability, ≥ 0: minus the expected second derivative.
+    """
+    information = np.maximum(information, 1e-9)
+    estimate = current + slope / information
+    weights, means = [], []
+    for share, mean, deviation in GROUPS:
+        variance = deviation**2 + 1 / information
+        weights.append(np.log(share) - 0.5 * (np.log(variance) + (estimate - mean) ** 2 / variance))
+        precision = deviation**-2
+        means.append((information * estimate + precision * mean) / (information + precision))
+    weight = np.exp(np.array(weights) - np.max(weights, axis=0))
+    posterior = (weight * means).sum(axis=0) / weight.sum(axis=0)
+    return np.clip(posterior, -MOST_RELIABLE, MOST_RELIABLE)
 
 
 def _moved(before: _State, after: _State) -> float:
