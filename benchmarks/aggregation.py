@@ -32,7 +32,7 @@ from prefkit.aggregation.davidson import expect_answer, probability_better
 from prefkit.aggregation.information import Posterior, most_informative
 from prefkit.aggregation.model import fit_votes
 from prefkit.synthetic.ballots import Ballots, draw_ballots
-from prefkit.votes.stopping import ANSWERS, is_decided
+from prefkit.votes.questions import answers_wanted
 from prefkit.workspace import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
@@ -318,11 +318,11 @@ def stopping(_: argparse.Namespace) -> dict[str, Any]:
 
 def _stop(right: np.ndarray, margin: int, most: int) -> tuple[int, float]:
     """Votes asked, and whether the majority is right (half where it is level)."""
-    counts = dict.fromkeys(ANSWERS, 0)
-    for asked, answer in enumerate(right[:most], 1):
-        counts["a" if answer else "b"] += 1
-        if is_decided(counts, margin):
-            break
+    counts = {"a": 0, "b": 0}
+    asked = 0
+    while answers_wanted(most, margin, asked, [counts]):
+        counts["a" if right[asked] else "b"] += 1
+        asked += 1
     return asked, 0.5 + 0.5 * float(np.sign(counts["a"] - counts["b"]))
 
 
@@ -447,10 +447,8 @@ def _commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "prefkit/aggregation", "prefkit/synthetic/ballots.py", "benchmarks")
-    return git("rev-parse", "--short", "HEAD") + (
-        "+" if any("results" not in row for row in changed.splitlines()) else ""
-    )
+    changed = git("status", "--porcelain", "prefkit/aggregation", "prefkit/synthetic/ballots.py", __file__)
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
 def _machine() -> str:
