@@ -102,13 +102,27 @@ def sample(
 
 def score(
     workspace: WorkspacePath,
-    metric: Annotated[list[str] | None, typer.Option(help="A metric's name; again for more. By default all.")] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH of a network's weights; again for more.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric's name, or package.module:Object; again for more. By default all."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH of a network's weights, or NAME=hf://owner/repo/file; again for more."),
+    ] = None,
+    supplied: Annotated[
+        Path | None,
+        typer.Option(help="A folder with boxes, landmarks or keypoints of clips: <candidate_id>.npz or .parquet."),
+    ] = None,
     workers: Workers = 1,
 ) -> None:
-    """Score candidates with automatic metrics; what cannot be scored gets a reason."""
+    """Score candidates with automatic metrics; what cannot be scored gets a reason. Exits with 1 if anything failed."""
     from prefkit.scoring import score_candidates
     from prefkit.workspace import Workspace
 
-    summary = score_candidates(Workspace.open(workspace), metric, weights=named_paths(weights), workers=workers)
+    summary = score_candidates(
+        Workspace.open(workspace), metric, weights=named_paths(weights), supplied=supplied, workers=workers
+    )
     print_summary("scores", summary)
+    if summary["failed"]:
+        raise typer.Exit(1)

@@ -26,10 +26,12 @@ def metrics(context: typer.Context, weights: Weights = None) -> None:
 def list_metrics(weights: Weights = None) -> None:
     """The same list."""
     from prefkit.metrics.catalogue import describe_metrics
+    from prefkit.metrics.weight_files import local_file
 
     grid = Grid(box=None, pad_edge=False)
     for heading in ("metric", "better", "unit", "what it is", "on this machine"):
         grid.add_column(heading, overflow="fold")
-    for row in describe_metrics(named_paths(weights)):
+    named = {name: local_file(path) for name, path in named_paths(weights).items()}
+    for row in describe_metrics(named):
         grid.add_row(row["name"], row["direction"], row["unit"], row["description"], row["lacks"] or "ready")
     console.print(grid)
