@@ -58,7 +58,13 @@ def middle_square(frame: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(frame[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
 
 
-def _onnx(path: Path, size: int) -> Embedder:
+@functools.cache
+def onnx_runner(path: Path, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    """An ONNX network of one float32 input of this shape; what is returned gives its first output as float64 [D].
+
+    Raises:
+        PrefkitError: the file is no ONNX network, or it reads another shape.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -67,16 +73,23 @@ def _onnx(path: Path, size: int) -> Embedder:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds of errors share no base
         raise PrefkitError(f"{path} cannot be read as ONNX ({str(error).splitlines()[0]}); give an ONNX file") from None
-    name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape
-    if len(shape) != 4 or any(isinstance(side, int) and side != size for side in shape[2:]):
-        raise PrefkitError(f"{path} reads {shape}; expected a network of pictures [1, 3, {size}, {size}]")
+    name, reads = session.get_inputs()[0].name, session.get_inputs()[0].shape
+    if len(reads) != len(shape) or any(
+        isinstance(side, int) and side != wanted for side, wanted in zip(reads, shape, strict=True)
+    ):
+        raise PrefkitError(f"{path} reads {reads}; expected a network that reads {list(shape)}")
 
-    def run(picture: np.ndarray) -> np.ndarray:
-        output = session.run(None, {name: np.ascontiguousarray(picture.transpose(2, 0, 1)[None])})[0]
+    def run(values: np.ndarray) -> np.ndarray:
+        output = session.run(None, {name: np.ascontiguousarray(values, np.float32)})[0]
         # of a sequence of tokens the first is the picture's
         return _vector(output[:, 0] if output.ndim == 3 else output)
 
     return run
+
+
+def _onnx(path: Path, size: int) -> Embedder:
+    run = onnx_runner(path, (1, 3, size, size))
+    return lambda picture: run(picture.transpose(2, 0, 1)[None])
 
 
 def _transformers(path: Path) -> Embedder:

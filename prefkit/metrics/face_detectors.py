@@ -16,9 +16,9 @@ from prefkit.metrics.metric import Weights
 
 Detector = Callable[[np.ndarray], np.ndarray]
 
-SHORT_SIDE = 480  # px; frames are shrunk to it before the search
-SMALLEST = 0.08  # of the short side
-NEIGHBOURS = 5
+LONG_SIDE = 480  # px; frames are shrunk to it before the search: faces from 96 px at 1080p, published are 100
+SMALLEST = 24  # px, the cascade's own window
+NEIGHBOURS = 8  # with fewer, patterns of clothes and walls are taken for faces
 SCORE = 0.7  # of YuNet and MediaPipe: what is less sure is no face
 
 
@@ -36,11 +36,11 @@ def chosen_detector(weights: Weights) -> tuple[Detector, dict[str, str]]:
     return _cascade(), {"detector": "haarcascade_frontalface_default"}
 
 
-def shrunk(frame: np.ndarray, short_side: int = SHORT_SIDE) -> tuple[np.ndarray, float]:
-    """The frame with at most this short side, and by how much it was shrunk (≤ 1)."""
+def shrunk(frame: np.ndarray, long_side: int = LONG_SIDE) -> tuple[np.ndarray, float]:
+    """The frame with at most this long side, and by how much it was shrunk (≤ 1)."""
     import cv2
 
-    scale = min(1.0, short_side / min(frame.shape[:2]))
+    scale = min(1.0, long_side / max(frame.shape[:2]))
     if scale == 1:
         return frame, 1.0
     size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
@@ -61,9 +61,8 @@ def _cascade() -> Detector:
 
     def detect(frame: np.ndarray) -> np.ndarray:
         small, scale = shrunk(frame)
-        least = max(20, round(SMALLEST * min(small.shape[:2])))
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-        found = cascade.detectMultiScale(grey, 1.1, NEIGHBOURS, minSize=(least, least))
+        found = cascade.detectMultiScale(grey, 1.1, NEIGHBOURS, minSize=(SMALLEST, SMALLEST))
         boxes = np.array(found, np.float64).reshape(-1, 4)
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1) / scale
 

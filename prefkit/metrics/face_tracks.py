@@ -16,7 +16,7 @@ MOST_MISSED = 25  # frames
 MEDIAN_FRAMES = 13
 CROP_SCALE = 0.4
 PADDING = 110  # grey beside the picture
-STEADY = 0.5  # of the longest track: shorter ones are passers-by, however large
+STEADY = 0.8  # of the longest track: shorter ones are passers-by or mistakes, however large
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def link(samples: Sequence[Sample]) -> list[list[tuple[int, np.ndarray]]]:
 def face_track(samples: Sequence[Sample], num_frames: int, stride: int) -> FaceTrack | None:
     """The largest steady face of a clip; None where there is none.
 
-    Among the tracks at least half as long as the longest, the one with the largest mean area. A track is
+    Among the tracks found nearly as often as the longest, the one with the largest mean area. A track is
     drawn out to the clip's or the scene's end where less than a stride of frames is missing.
     """
     faces = link(samples)
@@ -82,8 +82,8 @@ def face_track(samples: Sequence[Sample], num_frames: int, stride: int) -> FaceT
         return None
     cuts = _cuts(samples)
     spans = [_span(face, cuts, num_frames, stride) for face in faces]
-    longest = max(last - first for first, last in spans)
-    steady = [index for index, (first, last) in enumerate(spans) if last - first >= STEADY * longest]
+    longest = max(len(face) for face in faces)
+    steady = [index for index, face in enumerate(faces) if len(face) >= STEADY * longest]
     best = max(steady, key=lambda index: float(np.mean([np.prod(box[2:] - box[:2]) for _, box in faces[index]])))
     first, last = spans[best]
     at, boxes = np.array([frame for frame, _ in faces[best]]), np.stack([box for _, box in faces[best]])
