@@ -46,6 +46,7 @@ def dataset_card_values(
     conditions: pd.DataFrame,
     candidates: pd.DataFrame,
     pick_a_pic: bool = False,
+    excluded: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """All a dataset's card says, as plain data.
 
@@ -58,6 +59,7 @@ def dataset_card_values(
         conditions: all of the workspace.
         candidates: all of the workspace.
         pick_a_pic: whether the dataset has Pick-a-Pic's view.
+        excluded: how many annotators were left out, by reason; None where nobody knows.
     """
     return {
         **dataset_facts(pairs, questions, votes, conditions, candidates),
@@ -65,6 +67,7 @@ def dataset_card_values(
         "options": dict(options),
         "version": version("prefkit"),
         "pick_a_pic": pick_a_pic,
+        "excluded": None if excluded is None else dict(sorted(excluded.items())),
     }
 
 

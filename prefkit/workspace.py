@@ -11,6 +11,7 @@
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -152,6 +153,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        if path.exists() and _exchange(temporary, path):
+            return  # the older one has the temporary name now
         if path.exists():
             path.replace(old)
         temporary.replace(path)
@@ -160,3 +163,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             old.replace(path)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swaps two folders in one step, so that a kill finds one or the other; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2  # Linux; two renames have a moment with no folder
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0

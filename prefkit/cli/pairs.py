@@ -58,8 +58,9 @@ def build_pairs(
     if metric is not None:
         summary = build_metric_pairs(opened, output, metric=metric, min_margin=min_margin, **choosing, **writing)
     else:
+        store = VoteStore.in_workspace(opened, create=False)
         summary = build(
-            opened, output, votes=VoteStore.in_workspace(opened, create=False).votes(), criteria=criterion,
+            opened, output, votes=store.votes(), excluded=_excluded(store.exclusions()), criteria=criterion,
             combine=combine, criterion_weights=_weights(weight), method=method, min_votes=min_votes,
             min_agreement=min_agreement, min_probability=min_probability, min_margin=min_margin, weights=weights,
             allow_mixed_sources=allow_mixed_sources, **choosing, **writing,
@@ -88,6 +89,11 @@ def publish(
     if repository is not None:
         url = push_to_hub(output or dataset, repository, private=not public)
         console.print(f"Uploaded: {url}", highlight=False, soft_wrap=True)
+
+
+def _excluded(exclusions: Any) -> dict[str, int]:
+    standing = exclusions[exclusions["lifted_at"].isna()]
+    return {str(reason): int(count) for reason, count in standing["reason"].value_counts().items()}
 
 
 def _weights(pairs: list[str] | None) -> dict[str, float] | None:

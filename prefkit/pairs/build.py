@@ -1,5 +1,6 @@
 """The stage: votes -> pairs -> the dataset's folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def build_pairs(
     output: str | Path | None = None,
     *,
     votes: pd.DataFrame,
+    excluded: Mapping[str, int] | None = None,
     dry_run: bool = False,
     pick_a_pic: bool = False,
     **options: Any,
@@ -37,6 +39,7 @@ def build_pairs(
         workspace: read: conditions, candidates, comparisons, and their files.
         output: the dataset's folder; by default `pairs` in the workspace. A dataset there is replaced.
         votes: rows of `prefkit.tables.VOTES` in any order; only those on comparisons made for training count.
+        excluded: how many annotators were left out of `votes`, by reason, for the card; None: it does not say.
         dry_run: count what would be built and write nothing.
         pick_a_pic: also write Pick-a-Pic's view (`prefkit.pairs.pick_a_pic`).
         **options: the fields of `prefkit.pairs.options.PairOptions`.
@@ -80,8 +83,8 @@ def build_pairs(
         step["dropped"] |= thresholds["dropped"]
         funnel.append(step | {"left": thresholds["left"]})
     rows, pairs_step = rows_of_questions(
-        kept.to_dict("records"),
-        training.set_index("comparison_id").to_dict("index"),
+        [{str(name): value for name, value in row.items()} for row in kept.to_dict("records")],
+        {row["comparison_id"]: row for row in workspace.rows(COMPARISONS)},
         workspace,
         ranges_by_comparison(counted),
     )
@@ -99,6 +102,7 @@ def build_pairs(
         published_votes=layout.published_votes(in_order(votes), training),
         dry_run=dry_run,
         pick_a_pic_view=pick_a_pic,
+        excluded=excluded,
     )
 
 

@@ -71,7 +71,7 @@ def _weighted(group: pd.DataFrame, weights: Mapping[str, float]) -> dict[str, ob
 
 def _least_sure(group: pd.DataFrame) -> dict[str, object]:
     distance = (group["probability"] - 0.5).abs()
-    row = group.loc[distance.idxmin()]
+    row = group.iloc[int(distance.to_numpy().argmin())]
     return {
         "probability": float(row["probability"]),
         "tie_probability": float(group["tie_probability"].max()),

@@ -72,7 +72,8 @@ def in_order(votes: pd.DataFrame) -> pd.DataFrame:
     votes = votes.reset_index(drop=True)
     keys = votes.astype(str)
     keys["created_at"] = votes["created_at"]
-    ordered = keys.sort_values(["created_at", "vote_id", *sorted(set(keys) - {"created_at", "vote_id"})]).index
+    others = sorted(map(str, set(keys) - {"created_at", "vote_id"}))
+    ordered = keys.sort_values(["created_at", "vote_id", *others]).index
     return votes.loc[ordered].reset_index(drop=True)
 
 

@@ -35,6 +35,7 @@ def finish(
     published_votes: pd.DataFrame,
     dry_run: bool,
     pick_a_pic_view: bool,
+    excluded: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The second half of every build.
 
@@ -52,6 +53,7 @@ def finish(
         published_votes: rows of `layout.VOTES_WITH_CLIPS`.
         dry_run: count and write nothing.
         pick_a_pic_view: also write that view.
+        excluded: how many annotators were left out, by reason; None where nobody knows.
     """
     rows = _choose(rows, funnel[-1], options, sha256)
     if not rows:
@@ -92,6 +94,7 @@ def finish(
             conditions=conditions,
             candidates=candidates,
             pick_a_pic=pick_a_pic_view,
+            excluded=excluded,
         )
         layout.write_marker(temporary, {**summary, "card": values}, record)
         card = dataset_card(values)

@@ -111,7 +111,7 @@ def push_to_hub(
             delete_patterns=["*"],
         )
     # whichever HTTP library the client uses, its errors are OSErrors or share a base with HfHubHTTPError
-    except (OSError, HFValidationError, *HfHubHTTPError.__bases__) as error:
+    except (OSError, HFValidationError, *HfHubHTTPError.__bases__) as error:  # type: ignore[misc]
         why = " ".join(str(error).split())
         raise PrefkitError(
             f"{repository} was not uploaded ({why}); check the name, the connection, and 'hf auth login'"

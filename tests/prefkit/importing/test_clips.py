@@ -234,7 +234,7 @@ def test_a_source_without_clips_is_one_sentence(workspace: Workspace, tmp_path: 
         "nowhere": "there is no folder or manifest",
         "list.csv": "has no rows",
         "odd.csv": "column 'name' that import does not know",
-        "broken.jsonl": "cannot be read as a manifest",
+        "broken.jsonl": "cannot be read as a table",
         "image.png": "is no manifest",
     }
     for name, sentence in sentences.items():
