@@ -41,4 +41,6 @@ def workspace(tmp_path_factory):
         [{"comparison_id": f"q{n}", "condition_id": f"c{n}", "candidate_a": f"c{n}a", "candidate_b": f"c{n}b",
           "purpose": "train", "target_votes": 100} for n in range(PAIRS)],
     )  # fmt: skip
+    # Tests that vote do not wait for the clips' end; what the page asks of people is shown in tests of their own.
+    (made.root / "annotation.toml").write_text("watch_first = false\nsound_check = false\n")
     return made

@@ -1,17 +1,19 @@
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotation_ui.ballot import check_pseudonym, parse_ballot
+from annotation_ui.ballot import parse_ballot
 from annotation_ui.guidelines import parse_guidelines, read_guidelines
 from prefkit.errors import PrefkitError
 from prefkit.tables import CHOICES, CRITERIA
+from prefkit.votes.accounts import check_pseudonym
 from prefkit.votes.sides import left_side
 
 
 def body(**more):
     posted = {
-        "annotator": "ann",
         "comparison_id": "q1",
         "left": left_side("ann", "q1"),
         "guidelines_version": "1",
@@ -27,7 +29,10 @@ def test_left_and_right_become_a_and_b():
     swapped = next(f"q{n}" for n in range(99) if left_side("ann", f"q{n}") == "b")
     straight = next(f"q{n}" for n in range(99) if left_side("ann", f"q{n}") == "a")
     for comparison, left in ((swapped, "b"), (straight, "a")):
-        row = parse_ballot(body(comparison_id=comparison, left=left)).rows[0]
+        row = parse_ballot(
+            body(comparison_id=comparison, left=left, ranges=[{"clip": "left", "start": 0.5, "end": 1}]), "ann"
+        ).rows[0]
+        assert json.loads(row["ranges"]) == [{"clip": left, "start": 0.5, "end": 1.0}]
         assert (row["choice"], row["left"], row["source"]) == (left, left, "human")
         assert row[f"watched_{left}"] == 1.0 and {row["watched_a"], row["watched_b"]} == {1.0, 2.0}
 
@@ -35,9 +40,17 @@ def test_left_and_right_become_a_and_b():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"annotator": "<b>ann</b>"},
-        {"annotator": "simulated-0-1"},
-        {"annotator": None},
+        {"repeat": -1},
+        {"repeat": 1.5},
+        {"confidence": 4},
+        {"confidence": True},
+        {"comment": "x" * 3000},
+        {"flags": ["boring"]},
+        {"flags": "broken"},
+        {"ranges": [{"clip": "a", "start": 0, "end": 1}]},
+        {"ranges": [{"clip": "left", "start": 2, "end": 1}]},
+        {"ranges": [{"clip": "left", "start": 0, "end": 1}] * 50},
+        {"seeks": "many"},
         {"left": "c"},
         {"left": {"a": "b", "b": "a"}[left_side("ann", "q1")]},
         {"comparison_id": 3},
@@ -55,7 +68,7 @@ def test_left_and_right_become_a_and_b():
 )
 def test_a_ballot_that_is_not_what_the_page_posts_is_refused(wrong):
     with pytest.raises(PrefkitError):
-        parse_ballot(body(**wrong))
+        parse_ballot(body(**wrong), "ann")
 
 
 json_values = st.recursive(
@@ -70,7 +83,7 @@ json_values = st.recursive(
 def test_whatever_is_posted_gives_votes_or_a_sentence(value, name):
     for posted in (value, body(**{name: value})):
         try:
-            rows = parse_ballot(posted).rows
+            rows = parse_ballot(posted, "ann").rows
         except PrefkitError:
             continue
         assert {row["choice"] for row in rows} <= set(CHOICES) and len(rows) == len(CRITERIA)
@@ -78,6 +91,8 @@ def test_whatever_is_posted_gives_votes_or_a_sentence(value, name):
 
 def test_names():
     assert check_pseudonym("robin-7") == "robin-7"
+    with pytest.raises(PrefkitError, match="simulated"):
+        check_pseudonym("simulated-0-1")
     for name in ("", "a b", "x" * 41, "../up", "<script>"):
         with pytest.raises(PrefkitError, match="no annotator name"):
             check_pseudonym(name)

@@ -54,6 +54,10 @@ def wait_for_pair(page, state="ready", after=None):
     return root.get_attribute("data-comparison")
 
 
+def wait_until_saved(page):
+    page.locator(".status[data-kind=saved]").wait_for()
+
+
 def votes_of(workspace, annotator):
     votes = VoteStore.in_workspace(workspace).votes()
     return votes[votes["annotator"] == annotator]
@@ -61,7 +65,8 @@ def votes_of(workspace, annotator):
 
 def shown_on(page, side):
     """a or b, read from what the browser plays, not from what the server says."""
-    return page.locator(f"figure[data-side={side}] video").evaluate("video => video.currentSrc")[-1]
+    shown = page.locator(f"figure[data-side={side}] video.on").evaluate("video => video.currentSrc")
+    return shown.partition("?")[0][-1]
 
 
 def answer_by_key(page, answers):
@@ -87,6 +92,7 @@ def test_votes_by_key_and_by_button_are_stored_as_what_was_seen(page, url, works
             expected[comparison, criterion] = (on.get(choice, choice), on["left"])
         (answer_by_button if number % 2 else answer_by_key)(page, answers)
         comparison = wait_for_pair(page, after=comparison)
+        wait_until_saved(page)
         assert page.locator(".status").inner_text() == "Saved."
         assert page.locator(".count").inner_text() == f"{number + 1} of 6"
         # The page has said that they are saved, so they are in the database now.
@@ -103,6 +109,7 @@ def test_a_reload_goes_on_where_it_stopped(page, url):
     first = open_pair(page, url, "ann-2")
     answer_by_key(page, ("left", "left", "left"))
     second = wait_for_pair(page, after=first)
+    wait_until_saved(page)
     page.keyboard.press("1")
     page.reload()
     assert wait_for_pair(page) == second
@@ -129,7 +136,7 @@ def test_saved_is_said_only_after_the_server_has_it_and_a_lost_answer_counts_onc
     page.locator(".status[data-kind=waiting]").wait_for()
     keep_picture(page, "no-connection")
     wait_for_pair(page, after=first)
-    assert page.locator(".status[data-kind=saved]").count() == 1
+    wait_until_saved(page)
     assert len(tries) == 3 and len(set(tries)) == 1
     assert len(votes_of(workspace, "ann-3")) == len(CRITERIA)
 
@@ -153,6 +160,7 @@ def test_skip_with_a_reason_and_undo(page, url, workspace):
     keep_picture(page, "skip")
     page.keyboard.press("2")
     second = wait_for_pair(page, after=first)
+    wait_until_saved(page)
     skipped = votes_of(workspace, "ann-5")
     assert set(skipped["choice"]) == {"skip"} and set(skipped["skip_reason"]) == {"I cannot judge it"}
     page.keyboard.press("u")
@@ -161,6 +169,7 @@ def test_skip_with_a_reason_and_undo(page, url, workspace):
     page.keyboard.press("b")
     page.keyboard.press("Enter")
     wait_for_pair(page, after=first)
+    wait_until_saved(page)
     assert set(votes_of(workspace, "ann-5")["choice"]) == {"both_bad"}
 
 
@@ -177,6 +186,7 @@ def test_a_clip_that_cannot_be_played_can_only_be_skipped_and_then_all_is_done(p
     page.keyboard.press("s")
     page.get_by_role("button", name="A clip does not play").click()
     page.locator(".pk[data-state=finished]").wait_for()
+    wait_until_saved(page)
     keep_picture(page, "finished")
     votes = votes_of(workspace, "ann-6").set_index("comparison_id")
     assert set(votes.loc[comparison, "choice"]) == {"skip"} and len(votes) == 18
@@ -202,7 +212,7 @@ NOTE_SOUND = """() => {
     const latency = (context.outputLatency || context.baseLatency) * this.playbackRate.value;
     let root = null;
     for (const each of document.querySelectorAll("*")) root = each.shadowRoot?.querySelector(".pk") ?? root;
-    window.soundStarts.push([offset - latency, root.querySelector("figure[data-side=left] video").currentTime]);
+    window.soundStarts.push([offset - latency, root.querySelector("figure[data-side=left] video.on").currentTime]);
     return start.call(this, when, offset);
   };
 }"""
@@ -211,7 +221,7 @@ NOTE_SOUND = """() => {
 def test_both_clips_and_the_sound_stay_in_step(page, url):
     open_pair(page, url, "ann-7")
     page.evaluate(NOTE_SOUND)
-    videos = [page.locator(f"figure[data-side={side}] video").element_handle() for side in ("left", "right")]
+    videos = [page.locator(f"figure[data-side={side}] video.on").element_handle() for side in ("left", "right")]
     drifts = {}
     for name, keys in {"normal": [], "slow": ["-", "-"], "restarted": ["+", "+", "r"], "other sound": ["a"]}.items():
         for key in keys:
@@ -233,7 +243,7 @@ def test_frame_steps_show_the_same_frame_of_both(page, url):
     open_pair(page, url, "ann-8")
     page.keyboard.press(" ")
     page.keyboard.press("ArrowRight")
-    videos = [page.locator(f"figure[data-side={side}] video").element_handle() for side in ("left", "right")]
+    videos = [page.locator(f"figure[data-side={side}] video.on").element_handle() for side in ("left", "right")]
     before = [page.locator(".time").inner_text(), *(video.evaluate("video => video.currentTime") for video in videos)]
     page.keyboard.press("ArrowLeft")
     page.wait_for_timeout(500)
@@ -246,10 +256,10 @@ def test_it_fits_the_window_says_what_is_shown_and_can_be_used_without_a_mouse(p
     open_pair(page, url, "ann-9")
     size = page.evaluate("() => { const e = document.scrollingElement; return [e.scrollWidth, e.scrollHeight] }")
     assert size[0] <= 1280 and size[1] <= 800
-    for selector in ("figure[data-side=right] video", ".save", ".legend", "fieldset:last-child"):
+    for selector in ("figure[data-side=right] video.on", ".save", ".tools", ".others", "fieldset:last-child"):
         box = page.locator(selector).bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 800, selector
-    assert page.locator("figure[data-side=left] video").bounding_box()["width"] >= 420
+    assert page.locator("figure[data-side=left] video.on").bounding_box()["width"] >= 420
     assert page.get_by_text("synthetic portraits").is_visible()
     page.locator("input[value=left]").first.focus()
     page.keyboard.press("ArrowRight")
