@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKL, AutoencoderKLWan, DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -16,9 +16,12 @@ from transformers import (
     Wav2Vec2FeatureExtractor,
 )
 
+from prefkit.backbones.hallo4_backbone import Hallo4Backbone
 from prefkit.backbones.pipeline import PortraitPipeline, flow_scheduler
 from prefkit.backbones.speech import VideoRateWav2Vec2Model
 from prefkit.backbones.transformer import PortraitWanTransformer3DModel
+from prefkit.backbones.unet import PortraitUNetModel
+from prefkit.backbones.unet_backbone import UNetBackbone
 
 LATENTS = 4
 
@@ -121,3 +124,58 @@ def condition() -> dict:
         "audio": rng.integers(-3000, 3000, round(9 / 25 * 16000), np.int16),
         "skeleton": rng.integers(0, 256, (9, 64, 96, 3), np.uint8),
     }
+
+
+def make_unet(pipeline, video: bool) -> UNetBackbone:
+    torch.manual_seed(4)
+    image_vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+    )
+    model = PortraitUNetModel(
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        attention_levels=(True, False),
+        num_attention_heads=2,
+        norm_num_groups=4,
+        cross_attention_dim=8,
+        text_dim=8,
+        audio_blocks=2,
+        audio_channels=8,
+        audio_hidden_dim=8,
+        audio_context_tokens=2,
+        temporal_factor=4 if video else 1,
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0) if video else DDIMScheduler(clip_sample=False)
+    return UNetBackbone(
+        model,
+        pipeline.vae if video else image_vae,
+        pipeline.speech_encoder,
+        Wav2Vec2FeatureExtractor(),
+        scheduler,
+        pipeline.tokenizer,
+        pipeline.text_encoder,
+        frame_size=(32, 48),
+        num_frames=9,
+        num_inference_steps=2,
+    )
+
+
+@pytest.fixture
+def unet(pipeline) -> UNetBackbone:
+    """With an autoencoder of videos."""
+    return make_unet(pipeline, video=True)
+
+
+@pytest.fixture(params=["hallo4", "unet, image VAE, noise", "unet, video VAE, velocity"])
+def backbone(request, pipeline):
+    if request.param == "hallo4":
+        return Hallo4Backbone(pipeline, num_inference_steps=2, negative_prompt="a person")
+    return make_unet(pipeline, "video" in request.param)

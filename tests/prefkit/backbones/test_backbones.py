@@ -3,64 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, FlowMatchEulerDiscreteScheduler
-from transformers import Wav2Vec2FeatureExtractor
 
 from prefkit.backbones.catalogue import load_backbone
 from prefkit.backbones.contract import stack_conditioning, with_own_model
-from prefkit.backbones.hallo4_backbone import Hallo4Backbone
 from prefkit.backbones.unet import PortraitUNetModel
 from prefkit.backbones.unet_backbone import UNetBackbone
 from prefkit.errors import PrefkitError
-
-
-def make_unet(pipeline, video: bool) -> UNetBackbone:
-    torch.manual_seed(4)
-    image_vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-    )
-    model = PortraitUNetModel(
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        attention_levels=(True, False),
-        num_attention_heads=2,
-        norm_num_groups=4,
-        cross_attention_dim=8,
-        text_dim=8,
-        audio_blocks=2,
-        audio_channels=8,
-        audio_hidden_dim=8,
-        audio_context_tokens=2,
-        temporal_factor=4 if video else 1,
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0) if video else DDIMScheduler(clip_sample=False)
-    return UNetBackbone(
-        model,
-        pipeline.vae if video else image_vae,
-        pipeline.speech_encoder,
-        Wav2Vec2FeatureExtractor(),
-        scheduler,
-        pipeline.tokenizer,
-        pipeline.text_encoder,
-        frame_size=(32, 48),
-        num_frames=9,
-        num_inference_steps=2,
-    )
-
-
-@pytest.fixture(params=["hallo4", "unet, image VAE, noise", "unet, video VAE, velocity"])
-def backbone(request, pipeline):
-    if request.param == "hallo4":
-        return Hallo4Backbone(pipeline, num_inference_steps=2, negative_prompt="a person")
-    return make_unet(pipeline, "video" in request.param)
 
 
 def test_a_clip_depends_on_its_own_seed_and_condition_alone(backbone, condition):
@@ -161,8 +109,7 @@ def test_a_transformer_file_wants_its_components_beside_it(tmp_path):
         load_backbone("hallo4", tmp_path / "hallo4.pth")
 
 
-def test_model_and_autoencoder_must_fold_alike(pipeline):
-    unet = make_unet(pipeline, video=True)
+def test_model_and_autoencoder_must_fold_alike(unet):
     parts = (unet.speech_encoder, unet.feature_extractor, unet.scheduler)
     wrong = PortraitUNetModel.from_config(dict(unet.model.config) | {"temporal_factor": 2})
     with pytest.raises(PrefkitError, match="the UNet folds 2 frames and the autoencoder"):

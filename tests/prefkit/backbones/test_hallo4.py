@@ -130,6 +130,43 @@ def test_a_truncated_file_is_refused(weights, save, suffix):
         load_hallo4_checkpoint(path, OWN_NAMES)
 
 
+def test_shards_load_as_one_file_and_a_missing_one_is_named(golden, weights, tmp_path):
+    tensors, _ = golden
+    names = sorted(weights)
+    parts = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for part, own in parts.items():
+        save_file({name: weights[name] for name in own}, tmp_path / part)
+    index = tmp_path / "hallo4.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {name: part for part, own in parts.items() for name in own}}))
+    model = load_hallo4_checkpoint(index, OWN_NAMES)
+    assert (velocity(model, tensors) - tensors["out.velocity"]).abs().max() < 1e-4
+    (tmp_path / "b.safetensors").write_bytes((tmp_path / "b.safetensors").read_bytes()[:999])
+    with pytest.raises(PrefkitError, match="may be truncated"):
+        load_hallo4_checkpoint(index, OWN_NAMES)
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(PrefkitError, match=r"names b\.safetensors, which is not beside it: download all 2 shards"):
+        load_hallo4_checkpoint(index, OWN_NAMES)
+    index.write_text("{}")
+    with pytest.raises(PrefkitError, match="no index of shards"):
+        load_hallo4_checkpoint(index, OWN_NAMES)
+
+
+def test_half_precision_keeps_what_wan_keeps_in_float32(golden, weights, save, tmp_path):
+    tensors, _ = golden
+    model = load_hallo4_checkpoint(save(weights), OWN_NAMES, torch_dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path / "model")
+    loaded = PortraitWanTransformer3DModel.from_pretrained(tmp_path / "model", torch_dtype=torch.bfloat16)
+    assert {name: p.dtype for name, p in loaded.named_parameters()} == {
+        name: p.dtype for name, p in model.named_parameters()
+    }
+    kept = {name.rpartition(".")[0].rpartition(".")[2] for name, p in model.named_parameters() if p.dtype == torch.float32}
+    assert {"norm2", "audio_norm", "condition_norm"} <= kept
+    assert model.scale_shift_table.dtype == torch.float32 and model.dtype == torch.bfloat16
+    low = velocity(model, {name: t.bfloat16() if "timestep" not in name else t for name, t in tensors.items()})
+    assert low.dtype == torch.bfloat16
+    assert (low - tensors["out.velocity"]).abs().mean() < 0.1 * tensors["out.velocity"].std()
+
+
 def test_what_weights_cannot_tell_is_asked_for(weights, save):
     path = save(weights)
     with pytest.raises(

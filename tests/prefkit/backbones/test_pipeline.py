@@ -200,6 +200,21 @@ def test_a_callback_sees_and_changes_every_step_and_the_bar_moves(pipeline, cond
     assert "2/2" in capfd.readouterr().err
 
 
+def test_every_network_is_in_the_order_of_offloading(pipeline):
+    order = pipeline.model_cpu_offload_seq.split("->")
+    assert set(order) == {name for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+
+
+@pytest.mark.needs_accelerator
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no accelerator to offload from")
+def test_offloading_changes_no_clip(pipeline, condition):
+    before = make(pipeline.to("cuda"), condition, output_type="latent")[0]
+    pipeline.to("cpu").enable_model_cpu_offload()
+    after = make(pipeline, condition, output_type="latent")[0]
+    torch.testing.assert_close(after, before, atol=1e-3, rtol=1e-3)
+    assert pipeline.transformer.device.type == "cpu"
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [

@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 from prefkit.backbones.tmm import (
     AudioProjection,
     SkeletonProjection,
+    SkeletonPyramid,
     fold_frames,
     num_latent_frames,
     prepend_reference_frame,
+    unfold_frames,
 )
 
 factors = st.integers(1, 6)
@@ -22,6 +24,41 @@ def test_folding_keeps_every_frame_in_order_and_repeats_only_the_first(factor, k
     assert folded.shape == (2, k + 1, factor, 1)
     assert torch.equal(folded.flatten(1, 2)[:, factor - 1 :], frames)
     assert torch.equal(folded[:, 0], frames[:, :1].expand(-1, factor, -1))
+
+
+@given(factor=factors, k=counts, rest=st.lists(st.integers(1, 3), max_size=3))
+def test_folding_can_be_undone(factor, k, rest):
+    frames = torch.randn(2, factor * k + 1, *rest)
+    assert torch.equal(unfold_frames(fold_frames(frames, factor)), frames)
+
+
+@given(
+    factor=factors,
+    k=st.integers(0, 3),
+    widths=st.lists(st.integers(1, 24), min_size=1, max_size=3),
+    data=st.data(),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_pyramid_takes_any_factor_and_widths_and_keeps_frames_apart(factor, k, widths, data):
+    torch.manual_seed(0)
+    pyramid = SkeletonPyramid(channels=3, widths=widths, factor=factor)
+    skeleton = torch.randn(1, 3, factor * k + 1, 5, 6)
+    frame = data.draw(st.integers(0, factor * k))
+    with torch.no_grad():
+        before = pyramid(skeleton)
+        skeleton[:, :, frame] += torch.randn(3, 5, 6)
+        after = pyramid(skeleton)
+    own, place = (frame + factor - 1) // factor, (frame + factor - 1) % factor
+    high, wide = 5, 6
+    for width, old, new in zip(widths, before, after, strict=True):
+        frame_width = -(-width // factor)
+        assert old.shape == (1, k + 1, factor * frame_width, high, wide)
+        moved = (old != new).unflatten(2, (factor, frame_width)).any(dim=(0, 3, 4, 5))
+        # the first frame is alone in its latent frame, as often as the factor says
+        expected = {(0, each) for each in range(factor)} if frame == 0 else {(own, place)}
+        assert set(map(tuple, moved.nonzero().tolist())) <= expected
+        high, wide = -(-high // 2), -(-wide // 2)
+    assert any((old != new).any() for old, new in zip(before, after, strict=True))
 
 
 @given(frames=st.integers(-3, 60), factor=factors)

@@ -149,6 +149,16 @@ def test_half_precision_stays_near(model, inputs):
     assert (low - exact).abs().mean() < 0.1 * exact.std()
 
 
+@pytest.mark.parametrize("backend", ["native", "_native_math"])
+def test_diffusers_attention_backends_compute_the_same(model, inputs, backend):
+    with torch.no_grad():
+        before = model(**inputs).sample
+        model.set_attention_backend(backend)
+        torch.testing.assert_close(model(**inputs).sample, before, atol=1e-5, rtol=1e-4)
+    attentions = [module.processor for module in model.modules() if hasattr(module, "processor")]
+    assert attentions and all(processor._attention_backend == backend for processor in attentions)
+
+
 def test_adapters_train_alone_and_switch_off(model, inputs):
     with torch.no_grad():
         base = model(**inputs).sample
