@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from prefkit.errors import PrefkitError, nearest_names
-from prefkit.metrics.catalogue import METRICS
+from prefkit.metrics.catalogue import known_metrics
 from prefkit.tables import content_id
 
 Pair = tuple[str, str]
@@ -38,14 +38,16 @@ def score_table(candidates: pd.DataFrame, scores: pd.DataFrame, metric: str | No
     table = scores.pivot_table(index="candidate_id", columns="metric", values="value", aggfunc="last")
     spread = table.std(ddof=0)
     table = (table - table.mean()) / spread.where(spread > 0, 1.0)
-    lower_is_better = [name for name in table.columns if _direction(name) == "lower"]
+    directions = _directions()
+    lower_is_better = [name for name in table.columns if directions.get(name) == "lower"]
     table[lower_is_better] *= -1
     return table
 
 
 def with_direction(table: pd.DataFrame) -> pd.DataFrame:
     """The columns of metrics that say which way is better."""
-    return table[[name for name in table.columns if _direction(name) in ("higher", "lower")]]
+    directions = _directions()
+    return table[[name for name in table.columns if directions.get(name) in ("higher", "lower")]]
 
 
 def closest_first(pairs: list[Pair], table: pd.DataFrame) -> list[Pair]:
@@ -75,8 +77,8 @@ def disputed_first(pairs: list[Pair], table: pd.DataFrame) -> list[Pair]:
     return _sorted(pairs, -np.round(dispute, 12))
 
 
-def _direction(metric: str) -> str | None:
-    return METRICS[metric].direction if metric in METRICS else None
+def _directions() -> dict[str, str]:
+    return {name: metric.direction for name, metric in known_metrics().items()}
 
 
 def _differences(pairs: list[Pair], table: pd.DataFrame) -> np.ndarray:

@@ -10,12 +10,13 @@ answers without looking, below 0 the wrong way round. It is item response theory
 annotators' side; Crowd-BT (Chen et al., Pairwise Ranking Aggregation in a Crowdsourced Setting, 2013) and
 NoisyBradleyTerry mix in a chance of a careless answer instead, whose likelihood has more than one maximum.
 
-Priors: s ~ N(m, 1 / prior); β and log ν ~ N(0, 1 / `PRECISION`); r is from one of two groups (`GROUPS`): nine
-in ten annotators are much alike, the others are anything around answering without looking. So reliabilities of
-people with few votes do not follow noise, and a careless one still stands out. (A wide prior for all, or none,
-overstates strengths: who happens to agree with the others gets more weight, which makes them agree more.)
-Strengths are log odds as one sees them who looks, so reliabilities are scaled (and strengths the other way)
-until their mean, weighted by votes and by themselves, is 1: who answers at random does not count there.
+Priors: s ~ N(m, 1 / prior); β ~ N(0, 1 / `BIAS_PRECISION`); log ν ~ N(0, 1 / `TIE_PRECISION`); r is from one of
+two groups (`GROUPS`): nine in ten annotators are much alike, the others are anything around answering without
+looking. So reliabilities of people with few votes do not follow noise, and a careless one still stands out. (A
+wide prior for all, or none, overstates strengths: who happens to agree with the others gets more weight, which
+makes them agree more.) Strengths are log odds as one sees them who looks, so reliabilities are scaled (and
+strengths the other way) until their mean, weighted by votes and by themselves, is 1: who answers at random does
+not count there.
 
 Found by turns until nothing moves: Newton for the strengths of all conditions at once, a step that does not
 climb being halved; then Newton for β and log ν, and each r's posterior mean under the normal approximation of
@@ -31,7 +32,9 @@ from prefkit.aggregation.blocks import Blocks
 from prefkit.aggregation.counts import SCORE, Counts
 from prefkit.aggregation.davidson import Answer, expect_answer
 
-PRECISION = 0.1
+# of the priors of β (a bias of one half in log odds is usual) and of log ν
+BIAS_PRECISION = 4.0
+TIE_PRECISION = 0.1
 TOLERANCE = 1e-5
 MAX_SWEEPS = 200
 # (share, mean, standard deviation) of reliabilities: annotators who look, and all others
@@ -182,11 +185,11 @@ class _Problem:
     def _shared(self, point: _Point, left_over: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
         """One step of Newton for β and log ν."""
         state, answer, side, count = point.state, point.answer, self.counts.side, self.counts.count
-        slope = np.array([left_over @ side - PRECISION * state.bias, 0.0])
-        curvature = np.array([[variance @ side**2 + PRECISION, 0.0], [0.0, 1.0]])
+        slope = np.array([left_over @ side - BIAS_PRECISION * state.bias, 0.0])
+        curvature = np.array([[variance @ side**2 + BIAS_PRECISION, 0.0], [0.0, 1.0]])
         if self.any_tie:
-            slope[1] = self.num_tied - count @ answer.tie - PRECISION * state.log_tie
-            curvature[1, 1] = count @ (answer.tie * (1 - answer.tie)) + PRECISION
+            slope[1] = self.num_tied - count @ answer.tie - TIE_PRECISION * state.log_tie
+            curvature[1, 1] = count @ (answer.tie * (1 - answer.tie)) + TIE_PRECISION
             curvature[0, 1] = curvature[1, 0] = -count @ (answer.score * answer.tie * side)  # their covariance
         step = np.clip(np.linalg.solve(curvature, slope), -LONGEST_STEP, LONGEST_STEP)
         return state.bias + float(step[0]), state.log_tie + float(step[1])

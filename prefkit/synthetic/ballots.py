@@ -59,11 +59,16 @@ def draw_ballots(
         left_bias: log odds in favour of the left clip.
         tie: ν, ≥ 0; two equal clips are called a tie with ν / (2 + ν).
         seed: of everything.
+
+    Raises:
+        ValueError: more votes than annotators · questions.
     """
     rng = np.random.default_rng(seed)
     strengths = rng.normal(0, spread, conditions * clips)
     pairs = np.array(list(itertools.combinations(range(clips), 2)))
     first, second = (np.arange(conditions)[:, None, None] * clips + pairs).reshape(-1, 2).T
+    if num_votes > annotators * len(first):
+        raise ValueError(f"{annotators} annotators cannot give {num_votes} votes on {len(first)} questions")
     question = np.repeat(np.arange(len(first)), np.diff(np.arange(len(first) + 1) * num_votes // len(first)))
     annotator = _distinct(question, annotators, rng)
     reliabilities = rng.lognormal(0, reliability_spread, annotators)

@@ -148,3 +148,82 @@ def test_alpha_of_worked_examples():
     opposed = frame([(c, n, "overall", n, "human") for c in "12" for n in "ab"])
     assert krippendorff_alpha(aggregate_votes(opposed)) == pytest.approx(-0.5)
     assert krippendorff_alpha(aggregate_votes(votes_of("a", "a"))) is None
+
+
+# --- the method bradley-terry; what the model itself does is in aggregation/ --------------------------
+
+CLIPS = {"c1": ("p", "q"), "c2": ("p", "r"), "c3": ("q", "r")}
+COMPARISONS = pd.DataFrame(
+    [{"comparison_id": name, "condition_id": "x", "candidate_a": a, "candidate_b": b} for name, (a, b) in CLIPS.items()]
+)
+
+
+def by_model(votes, **options):
+    options = {"resamples": 20, "allow_mixed_sources": True} | options
+    return aggregate_votes(votes, method="bradley-terry", comparisons=COMPARISONS, **options)
+
+
+@settings(deadline=None, max_examples=25)
+@given(many_votes, st.randoms())
+def test_any_order_and_partition_gives_the_same_to_the_last_bit(rows, random):
+    votes = frame(rows)
+    order = list(range(len(votes)))
+    random.shuffle(order)
+    cut = random.randrange(len(order) + 1)
+    parts = pd.concat([votes.iloc[order[:cut]], votes.iloc[order[cut:]]])
+    asked = COMPARISONS.sample(frac=1, random_state=cut)
+    again = aggregate_votes(parts, method="bradley-terry", comparisons=asked, resamples=20, allow_mixed_sources=True)
+    pd.testing.assert_frame_equal(by_model(votes), again, check_exact=True)
+
+
+@settings(deadline=None, max_examples=25)
+@given(many_votes)
+def test_the_model_changes_probabilities_and_nothing_else(rows):
+    votes = frame(rows)
+    counted, modelled = aggregate_votes(votes), by_model(votes)
+    fitted = ["probability", "tie_probability", "margin", "low", "high"]
+    pd.testing.assert_frame_equal(counted.drop(columns=fitted), modelled.drop(columns=fitted))
+    assert (counted["probability"].isna() == modelled["probability"].isna()).all()
+    known = modelled.dropna(subset=["probability"])
+    assert known["probability"].between(0, 1, inclusive="neither").all()
+    np.testing.assert_allclose(known["margin"], (2 * known["probability"] - 1).abs())
+    bounded = known.dropna(subset=["low"])
+    assert (bounded["low"] <= bounded["probability"]).all() and (bounded["probability"] <= bounded["high"]).all()
+
+
+def test_a_vote_on_one_comparison_speaks_for_the_others():
+    votes = frame([("c1", "ann", "overall", "a", "human"), ("c3", "ann", "overall", "a", "human"),
+                   ("c2", "ann", "overall", "skip", "human"), ("c2", "bo", "overall", "tie", "human")])  # fmt: skip
+    found = by_model(votes).set_index("comparison_id")
+    assert (found["probability"] > 0.5).all()  # p beats q beats r, though p and r were called a tie
+
+
+def test_mixing_sources_has_to_be_asked_for():
+    votes = pd.concat([votes_of("a", source="simulated"), votes_of("b").assign(vote_id="w", annotator="w")])
+    votes["comparison_id"] = "c1"
+    with pytest.raises(PrefkitError, match="human and simulated votes; these never mix unless asked"):
+        by_model(votes, allow_mixed_sources=False)
+    assert by_model(votes)["source"].tolist() == ["human+simulated"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": "bradley-tery"}, "did you mean 'bradley-terry'"),
+        ({"method": "bradley-terry"}, "give the comparisons"),
+        ({"method": "bradley-terry", "comparisons": COMPARISONS}, "1 unknown comparisons, the first is c;"),
+        ({"method": "bradley-terry", "comparisons": COMPARISONS, "resamples": 1}, "at least 2"),
+        ({"method": "bradley-terry", "comparisons": COMPARISONS, "confidence": 95}, "between 0 and 1"),
+        ({"method": "bradley-terry", "comparisons": COMPARISONS, "prior": 0.0}, "above 0"),
+    ],
+)
+def test_mistakes_are_one_sentence(options, sentence):
+    with pytest.raises(PrefkitError, match=sentence):
+        aggregate_votes(votes_of("a", "b"), **options)
+
+
+def test_a_clip_of_two_conditions_is_refused():
+    wrong = COMPARISONS.assign(condition_id=["x", "x", "y"])
+    votes = frame([(name, "ann", "overall", "a", "human") for name in CLIPS])
+    with pytest.raises(PrefkitError, match="comparisons of two conditions"):
+        aggregate_votes(votes, method="bradley-terry", comparisons=wrong)
