@@ -3,17 +3,21 @@
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from prefkit.backbones.catalogue import load_backbone
+from prefkit.cards import model_card
 from prefkit.errors import PrefkitError
+from prefkit.workspace import atomic_write
 from trainers.arguments import parse_run
 from trainers.train import train_dpo
 
 
-def run(arguments: Sequence[str]) -> dict[str, object]:
-    """Trains what the arguments describe and returns the run's record."""
+def run(arguments: Sequence[str]) -> dict[str, Any]:
+    """Trains what the arguments describe, writes the adapter's card, and returns the run's record."""
     what, config = parse_run(arguments)
-    return train_dpo(
+    record = train_dpo(
         what.dataset,
         str(config.output_dir),
         load_backbone(what.backbone, what.checkpoint, config.device),
@@ -21,6 +25,10 @@ def run(arguments: Sequence[str]) -> dict[str, object]:
         cache_folder=what.cache_folder,
         resume=not what.start_over,
     )
+    if config.process_index == 0:
+        with atomic_write(Path(str(config.output_dir)) / "adapter" / "README.md") as temporary:
+            temporary.write_text(model_card(record))
+    return record
 
 
 def main() -> None:

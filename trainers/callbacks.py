@@ -80,4 +80,6 @@ class SampleDuringTraining(transformers.TrainerCallback):
         """Samples on the first process; the others wait at their next step."""
         if state.global_step % self.every == 0 and state.is_world_process_zero:
             found = self.sample_clips(state.global_step)
+            step_logs_too = control.should_log  # which logging takes back
             self._log({f"samples/{name}": float(value) for name, value in found.items()})
+            control.should_log = step_logs_too

@@ -86,7 +86,9 @@ def train_dpo(
     seconds_before = earlier["seconds"] if earlier is not None else 0.0
     started = time.monotonic()
     home = next(backbone.model.parameters()).device
-    fingerprint = content_id(record["dataset"]["fingerprint"], record["weight_map"])
+    # without an adapter to switch off, the reference is the model that the policy starts as
+    start = None if config.use_peft else record["start"]
+    fingerprint = content_id(record["dataset"]["fingerprint"], record["weight_map"], start)
     trainer = DiffusionDPOTrainer(
         backbone,
         config,

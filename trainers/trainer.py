@@ -164,8 +164,7 @@ class DiffusionDPOTrainer(transformers.Trainer):
     def _measure_untuned(self, batch: Batch) -> torch.Tensor:
         inputs = self._prepare_inputs(batch)
         with self.accelerator.autocast(), adapter_off(self.backbone):
-            errors, norms = self._errors_and_norms(self.accelerator.unwrap_model(self.model), inputs)
-        return torch.stack((*errors, *norms), dim=1).float()
+            return self._measure(self.accelerator.unwrap_model(self.model), inputs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
         return torch.utils.data.SequentialSampler(self.train_dataset)  # TrainingDraws is shuffled already
@@ -207,29 +206,29 @@ class DiffusionDPOTrainer(transformers.Trainer):
     def _chosen_errors(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         latents, noise, timesteps = batch["chosen_latents"], batch["noise"], batch["timestep"]
         prediction = model(self.backbone.add_noise(latents, noise, timesteps), timesteps, batch["conditioning"])
-        target = self.backbone.target(latents, noise, timesteps)
-        return _error_of(batch, prediction, target)
+        return _chosen_errors(batch, prediction, self.backbone.target(latents, noise, timesteps))
 
     def _errors(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The model's errors [P] on the chosen and the rejected clips, both in one forward."""
-        return self._errors_and_norms(model, batch)[0]
+        return _both_errors(batch, *self._predictions(model, batch))
 
-    def _errors_and_norms(
-        self, model: nn.Module, batch: Batch
-    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        winner, entries = batch["winner"], len(batch["chosen_latents"])
-        both = torch.cat([torch.arange(entries, device=winner.device), winner])
+    def _predictions(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model predicts of the chosen clips [E, ...] and then the rejected ones [P, ...], and its target."""
+        entries = torch.arange(len(batch["chosen_latents"]), device=batch["winner"].device)
+        both = torch.cat([entries, batch["winner"]])
         latents = torch.cat([batch["chosen_latents"], batch["rejected_latents"]])
         noise, timesteps = batch["noise"][both], batch["timestep"][both]
         conditioning = {name: value[both] for name, value in batch["conditioning"].items()}
         prediction = model(self.backbone.add_noise(latents, noise, timesteps), timesteps, conditioning)
-        target = self.backbone.target(latents, noise, timesteps)
-        errors = (
-            _error_of(batch, prediction[:entries], target[:entries]),
-            _error_of(batch, prediction[entries:], target[entries:], each=True),
-        )
-        norms = prediction.detach().float().flatten(1).square().mean(1).sqrt()
-        return errors, (norms[:entries][winner], norms[entries:])
+        return prediction, self.backbone.target(latents, noise, timesteps)
+
+    def _measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """[P, 4]: errors on chosen and rejected, then root mean squares of both predictions."""
+        prediction, target = self._predictions(model, batch)
+        norms = prediction.float().flatten(1).square().mean(1).sqrt()
+        entries = len(batch["chosen_latents"])
+        errors = _both_errors(batch, prediction, target)
+        return torch.stack((*errors, norms[:entries][batch["winner"]], norms[entries:]), dim=1).float()
 
     @torch.no_grad()
     def _reference_errors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,17 +250,17 @@ class DiffusionDPOTrainer(transformers.Trainer):
         """On the fixed grid: (loss, [B, 8] errors, then norms, of policy and reference, [B] places on the grid)."""
         inputs = self._prepare_inputs(inputs)
         with self.accelerator.autocast():
-            errors, norms = self._errors_and_norms(model, inputs)
+            policy = self._measure(model, inputs)
         places = inputs["index"].tolist()
         known = [self._cache.numbers(keys(self.eval_dataset, place)[0]) for place in places]
-        reference = torch.tensor(known, device=errors[0].device).unbind(1)
-        measured = torch.stack((*errors, *reference[:2], *norms, *reference[2:]), dim=1)
+        reference = torch.tensor(known, device=policy.device)
+        measured = torch.cat((policy[:, :2], reference[:, :2], policy[:, 2:], reference[:, 2:]), dim=1)
         args = self.args
         if args.objective == "sft":
-            loss = supervised_loss(errors[0])
+            loss = supervised_loss(policy[:, 0])
         else:
             options = {"beta": args.beta, "loss_type": args.loss_type, "loss_weights": args.loss_weights}
-            loss, _ = preference_loss(*errors, *reference[:2], **options)  # type: ignore[arg-type]
+            loss, _ = preference_loss(*measured[:, :4].unbind(1), **options)  # type: ignore[arg-type]
         return loss, measured, inputs["index"]
 
     def _held_out_metrics(self, outcome: transformers.EvalPrediction) -> dict[str, float]:
@@ -333,14 +332,19 @@ def _inner(optimizer: Any) -> torch.optim.Optimizer:
     return getattr(optimizer, "optimizer", optimizer)
 
 
-def _error_of(batch: Batch, prediction: torch.Tensor, target: torch.Tensor, *, each: bool = False) -> torch.Tensor:
-    """Errors [P] of predictions of the entries [E, ...], or of `each` pair [P, ...]."""
-    loss_map, winner = batch.get("loss_map"), batch["winner"]
-    if each:
-        return prediction_errors(prediction, target, loss_map)
+def _both_errors(batch: Batch, prediction: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Errors [P] on the chosen and on the rejected clips of `_predictions`."""
+    entries = len(batch["chosen_latents"])
+    rejected = prediction_errors(prediction[entries:], target[entries:], batch.get("loss_map"))
+    return _chosen_errors(batch, prediction[:entries], target[:entries]), rejected
+
+
+def _chosen_errors(batch: Batch, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Errors [P], each pair's on the chosen clip of its entry; a weight map belongs to a pair."""
+    winner, loss_map = batch["winner"], batch.get("loss_map")
     if loss_map is None:
         return prediction_errors(prediction, target)[winner]
-    return prediction_errors(prediction[winner], target[winner], loss_map)  # maps belong to pairs
+    return prediction_errors(prediction[winner], target[winner], loss_map)
 
 
 def _prepare_weights(backbone: Backbone, args: DiffusionDPOConfig) -> None:

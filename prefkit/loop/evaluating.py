@@ -10,7 +10,7 @@ from prefkit.backbones.contract import Backbone, with_own_model
 from prefkit.backbones.tiny import TinyBackbone
 from prefkit.evaluation import clip_scores, compare_models
 from prefkit.loop.sizes import HELD_OUT, MARGINS
-from prefkit.loop.tuning import tuned_backbone
+from prefkit.loop.tuning import tuned_backbone, write_card
 from prefkit.metrics.catalogue import METRICS
 from prefkit.sampling import sample_candidates
 from prefkit.scoring import score_candidates
@@ -58,6 +58,7 @@ def evaluate(
     result = what | {"results": _compare_with_base(workspace, adapter_hash, seed)}
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_card(workspace, run)
     return result
 
 

@@ -1,6 +1,8 @@
 """Training on a workspace's pairs, and the tuned model that comes of it."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import torch
 from prefkit.backbones.adapters import load_adapter
 from prefkit.backbones.contract import Backbone
 from prefkit.backbones.tiny import TinyBackbone
+from prefkit.cards import model_card
 from prefkit.errors import PrefkitError
-from prefkit.tables import CONDITIONS
-from prefkit.workspace import Workspace
+from prefkit.sampling import sample_candidates
+from prefkit.scoring import score_candidates
+from prefkit.tables import CONDITIONS, SCORES
+from prefkit.workspace import Workspace, atomic_write
 from trainers.config import DiffusionDPOConfig
 from trainers.train import train_dpo
 from trainers.weighting import region_map
@@ -51,14 +56,64 @@ def tune(
         use_cpu=own.name == TinyBackbone.name,
         **{**options, "start_adapter": start_adapter},
     )
-    return train_dpo(
+    record = train_dpo(
         workspace.path("pairs"),
         folder,
         own,
         config,
         cache_folder=workspace.path("cache"),
         weight_map=KeypointRegions(workspace, own.frame_size, regions) if regions else None,
+        sample_hook=partial(sample_and_score, workspace, folder / "samples"),
     )
+    if config.process_index == 0:
+        write_card(workspace, run)
+    return record
+
+
+def write_card(workspace: Workspace, run: str) -> None:
+    """Writes the README.md beside a finished run's adapter: how it was made and, once evaluated, what it is worth."""
+    folder = _finished_adapter(workspace, run)
+    evaluation, dataset = workspace.path(f"reports/evaluation-{run}.json"), workspace.path("pairs/prefkit.json")
+    card = model_card(
+        json.loads((folder.parent / "run.json").read_text()),
+        evaluation=json.loads(evaluation.read_text()) if evaluation.exists() else None,
+        dataset=json.loads(dataset.read_text()) if dataset.exists() else None,
+    )
+    path = folder / "README.md"
+    if path.exists() and path.read_text() == card:
+        return
+    with atomic_write(path) as temporary:
+        temporary.write_text(card)
+
+
+def sample_and_score(
+    workspace: Workspace, folder: Path, backbone: Backbone, step: int, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Samples the model as it is on conditions of held-out pairs, and measures the clips.
+
+    Args:
+        workspace: has the conditions.
+        folder: gets step-<step>, a workspace of its own with clips and scores.
+        backbone: the model.
+        step: of training.
+        rows: of held-out pairs.
+
+    Returns:
+        The mean of each metric that could be measured.
+    """
+    shown = Workspace.create(folder / f"step-{step:06d}")
+    wanted = {row["condition_id"] for row in rows}
+    files = ("reference_image", "audio", "skeleton", "keypoints", "truth")
+    conditions = [row for row in workspace.rows(CONDITIONS) if row["condition_id"] in wanted]
+    absolute = [
+        {**row, **{name: str(workspace.path(row[name]).resolve()) for name in files if row[name] is not None}}
+        for row in conditions
+    ]
+    shown.append(CONDITIONS, absolute)
+    sample_candidates(shown, backbone, per_condition=1)
+    score_candidates(shown)
+    measured = shown.read(SCORES).dropna(subset=["value"])
+    return {str(name): float(value) for name, value in measured.groupby("metric")["value"].mean().items()}
 
 
 class KeypointRegions:

@@ -149,3 +149,18 @@ def test_a_run_starts_where_another_ended(finished, tmp_path, reference):
     assert record["start"] == first["adapter_hash"] != record["adapter_hash"]
     margin = next(row["rewards/margins"] for row in record["history"] if "rewards/margins" in row)
     assert (abs(margin) < 1e-6) == (reference == "copy")
+
+
+def test_training_looks_at_clips_on_the_way_and_weighs_the_mouth(finished, tmp_path):
+    root = shutil.copytree(finished[0], tmp_path / "w")
+    options = {**SMALL.training, "max_steps": 1, "sample_steps": 1, "sample_pairs": 1, "eval_strategy": "no"}
+    record = tune(Workspace.open(root), "mouth", options, seed=4, regions={"mouth": 4.0})
+    plain = json.loads((root / "runs/dpo/run.json").read_text())
+    first = [next(row["errors/chosen"] for row in run["history"] if "errors/chosen" in row) for run in (record, plain)]
+    assert record["weight_map"] == "mouth × 4" and first[0] != first[1]
+    assert any("samples/sync_d" in row for row in record["history"])
+    shown = Workspace.open(root / "runs/mouth/samples/step-000001")
+    assert len(shown.rows(CANDIDATES)) == 1
+    card = (root / "runs/mouth/adapter/README.md").read_text()
+    assert "Not evaluated" in card and "simulated" in card
+    assert "win rate" in (root / "runs/dpo/adapter/README.md").read_text()

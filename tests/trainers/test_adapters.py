@@ -5,7 +5,14 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from prefkit.backbones.adapters import attach_adapter, load_adapter, remove_adapter, save_adapter
+from prefkit.backbones.adapters import (
+    attach_adapter,
+    load_adapter,
+    merge_adapter,
+    remove_adapter,
+    restore_adapter,
+    save_adapter,
+)
 from prefkit.backbones.transformer import PortraitWanTransformer3DModel
 from prefkit.errors import PrefkitError
 from trainers.config import LORA_TARGET_MODULES
@@ -51,3 +58,27 @@ def test_a_folder_without_an_adapter_is_a_sentence(tmp_path: Any) -> None:
     (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"broken")
     with pytest.raises(PrefkitError, match="cannot be read"):
         load_adapter(portrait_transformer(), tmp_path)
+
+
+def test_merged_weights_compute_what_the_adapter_did() -> None:
+    backbone = portrait_transformer()
+    plain = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    attach_adapter(backbone, LoraConfig(r=2, lora_alpha=8, target_modules=["to_q"], init_lora_weights=False))
+    layer = backbone.model.blocks[0].attn1.to_q
+    vector = torch.randn(3, layer.in_features)
+    expected = layer(vector)
+    merge_adapter(backbone)
+    assert plain.keys() == backbone.model.state_dict().keys()
+    torch.testing.assert_close(backbone.model.blocks[0].attn1.to_q(vector), expected, rtol=0, atol=1e-5)
+
+
+def test_a_checkpoint_of_another_backbone_or_rank_is_a_sentence(tmp_path: Any) -> None:
+    backbone = portrait_transformer()
+    attach_adapter(backbone, LoraConfig(r=2, target_modules=["to_q"]))
+    save_adapter(backbone, tmp_path)
+    attach_adapter(backbone, LoraConfig(r=4, target_modules=["to_q"]))
+    with pytest.raises(PrefkitError, match="does not fit portrait as it is trained now"):
+        restore_adapter(backbone, tmp_path)
+    backbone.weights_hash = "1"
+    with pytest.raises(PrefkitError, match="was made for portrait 0, not for portrait 1"):
+        restore_adapter(backbone, tmp_path)

@@ -183,6 +183,7 @@ def test_clips_are_sampled_and_scored_on_the_way(
     options = config(sample_steps=2, sample_pairs=2)
     record = train_dpo(dataset_folder, tmp_path / "run", make_backbone(), options, sample_hook=sample)
     assert asked == [(step, ["test0", "test1"]) for step in (2, 4, 6)]
+    assert [logged["step"] for logged in record["history"] if "loss" in logged] == [1, 2, 3, 4, 5, 6]
     assert [logged["samples/sync"] for logged in record["history"] if "samples/sync" in logged] == [0.2, 0.4, 0.6]
 
 
