@@ -4,14 +4,15 @@ Latents are what the denoiser sees: shifted and scaled as the autoencoder's conf
 the mode of the distribution, so that the same pixels give the same latents.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderKLWan
+from diffusers import AutoencoderKLWan
 
 from prefkit.backbones.autoencoder import PatchAutoencoder
 
-Autoencoder = AutoencoderKLWan | AutoencoderKL | PatchAutoencoder
+# AutoencoderKLWan, AutoencoderKL or PatchAutoencoder; diffusers' classes are not typed
+Autoencoder: TypeAlias = Any
 
 FRAMES_AT_A_TIME = 8  # of those encoded alone: a batch of 480 × 832 images that a small GPU holds
 

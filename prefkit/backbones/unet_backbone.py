@@ -89,7 +89,7 @@ class UNetBackbone:
         self.speech_encoder, self.feature_extractor = speech_encoder.eval(), feature_extractor
         self.scheduler = scheduler
         self.tokenizer, self.text_encoder = tokenizer, text_encoder
-        self.fps, self.frame_size, self.num_frames = fps, tuple(frame_size), num_frames
+        self.fps, self.frame_size, self.num_frames = fps, frame_size, num_frames
         self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
         kind = scheduler.config.get("prediction_type", "flow_prediction")
         self.prediction_type = "flow" if kind == "flow_prediction" else kind

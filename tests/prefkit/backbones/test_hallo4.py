@@ -159,7 +159,9 @@ def test_half_precision_keeps_what_wan_keeps_in_float32(golden, weights, save, t
     assert {name: p.dtype for name, p in loaded.named_parameters()} == {
         name: p.dtype for name, p in model.named_parameters()
     }
-    kept = {name.rpartition(".")[0].rpartition(".")[2] for name, p in model.named_parameters() if p.dtype == torch.float32}
+    kept = {
+        name.rpartition(".")[0].rpartition(".")[2] for name, p in model.named_parameters() if p.dtype == torch.float32
+    }
     assert {"norm2", "audio_norm", "condition_norm"} <= kept
     assert model.scale_shift_table.dtype == torch.float32 and model.dtype == torch.bfloat16
     low = velocity(model, {name: t.bfloat16() if "timestep" not in name else t for name, t in tensors.items()})
