@@ -188,6 +188,10 @@ def test_mistakes_are_one_sentence_and_leave_the_previous_dataset(workspace):
         ({"votes": votes.assign(choice="tie")}, "4 × tie"),
         ({"votes": votes.assign(comparison_id="gone")}, "none of 12 votes counts"),
         ({"votes": half}, "8 human and 4 simulated"),
+        (
+            {"votes": pd.concat([votes, votes.iloc[:1].assign(choice="both_bad")])},
+            "is there twice with different answers",
+        ),
         ({"votes": votes, "criteria": ["overal"]}, "did you mean 'overall'"),
         ({"votes": votes, "criteria": ["expression"]}, "nobody voted on 'expression'"),
         ({"votes": votes, "min_agreement": 0.9}, "4 × agreement below 0.9"),
