@@ -1,22 +1,27 @@
-"""Votes out of the store, into one file."""
+"""Votes out of the store into one file, and back."""
 
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefkit.errors import PrefkitError
 from prefkit.tables import VOTES
-from prefkit.votes.store import VoteStore
+from prefkit.votes.store import VoteStore, insert_votes
 from prefkit.workspace import Workspace, atomic_write
 
 
-def export_votes(workspace: Workspace, path: str | Path) -> int:
+def export_votes(workspace: Workspace, path: str | Path, *, history: bool = False) -> int:
     """Writes the votes that count (undone and replaced ones are left out) and returns how many.
+
+    Annotators go by their pseudonyms; accounts and contacts do not leave the store.
 
     Args:
         workspace: whose votes.
         path: a `.parquet` file (typed as `VOTES.schema`) or a `.csv` file.
+        history: write every row ever written instead, so that another store can take it over whole.
 
     Raises:
         PrefkitError: nobody has voted, or the file is of another kind.
@@ -24,7 +29,9 @@ def export_votes(workspace: Workspace, path: str | Path) -> int:
     path = Path(path)
     if path.suffix not in {".parquet", ".csv"}:
         raise PrefkitError(f"cannot export votes to {path.name}; expected a name that ends in .parquet or .csv")
-    votes = VoteStore.in_workspace(workspace, create=False).votes()
+    store = VoteStore.in_workspace(workspace, create=False)
+    votes = store.all_votes() if history else store.votes()
+    store.close()
     if votes.empty:
         raise PrefkitError(f"{workspace.root} has no votes yet; vote with 'prefkit annotate {workspace.root}'")
     with atomic_write(path) as temporary:
@@ -33,3 +40,42 @@ def export_votes(workspace: Workspace, path: str | Path) -> int:
         else:
             pq.write_table(pa.Table.from_pandas(votes, schema=VOTES.schema, preserve_index=False), temporary)
     return len(votes)
+
+
+def import_votes(workspace: Workspace, path: str | Path) -> int:
+    """Takes over votes from a Parquet file, all or none, and returns how many were new.
+
+    Raises:
+        PrefkitError: the file is no table of votes.
+        VoteConflict: a vote contradicts one that is here.
+    """
+    try:
+        found = pq.read_table(path)
+        rows = found.select([name for name in VOTES.schema.names if name in found.column_names]).to_pylist()
+        missing = {"vote_id", "comparison_id", "annotator", "criterion", "choice", "left", "source"}
+        missing -= set(found.column_names)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise PrefkitError(f"{path} cannot be read as Parquet ({error}); expected what 'votes export' wrote") from None
+    if missing:
+        raise PrefkitError(f"{path} has no columns {', '.join(sorted(missing))}; expected what 'votes export' wrote")
+    store = VoteStore.in_workspace(workspace)
+    with store.writing() as connection:
+        added = sum(len(insert_votes(connection, wave)) for wave in _in_order(rows))
+    store.close()
+    return added
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """What is superseded comes before what supersedes it, wave by wave."""
+    known = {row["vote_id"]: row for row in rows}
+
+    def depth(row: dict[str, Any]) -> int:
+        steps = 0
+        while row.get("supersedes") in known and steps <= len(rows):
+            row, steps = known[row["supersedes"]], steps + 1
+        return steps
+
+    waves: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        waves[depth(row)].append(row)
+    return [waves[steps] for steps in sorted(waves)]

@@ -72,6 +72,10 @@ def push(
         raise PrefkitError(f"{workspace.root} has nothing to push; make comparisons with 'prefkit compare'")
     url_of = clip_url or _local_files(workspace, document_root)
     state = _read_state(workspace, client.url)
+    there = set(state["pushed"]) if state else set()
+    new = [row for row in comparisons if row["comparison_id"] not in there]
+    # Before anything is made there: a clip that cannot be served is a mistake to hear of now.
+    tasks = [task_of(row, url_of, seed, guidelines_version) for row in new]
     if state is None:
         overlap = max(row["target_votes"] or 1 for row in comparisons)
         project = client.create_project(title, labelling_config(criteria), overlap)
@@ -81,11 +85,9 @@ def push(
         client.serve_folder(state["project"], str((workspace.root / "clips").resolve()))
         _write_state(workspace, state | {"folder": True})
         state["folder"] = True
-    there = set(state["pushed"])
-    new = [row for row in comparisons if row["comparison_id"] not in there]
     for start in range(0, len(new), _BATCH):
         part = new[start : start + _BATCH]
-        client.import_tasks(state["project"], [task_of(row, url_of, seed, guidelines_version) for row in part])
+        client.import_tasks(state["project"], tasks[start : start + _BATCH])
         state["pushed"] += [row["comparison_id"] for row in part]
         _write_state(workspace, state)
     return PushSummary(state["project"], len(new), len(there))

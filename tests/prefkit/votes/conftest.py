@@ -6,6 +6,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -29,17 +30,15 @@ def postgres_program(name):
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres():
     """The URL of an empty database, in a cluster of its own that ends with the tests."""
     initdb, pg_ctl = postgres_program("initdb"), postgres_program("pg_ctl")
-    folder = tmp_path_factory.mktemp("postgres")
+    # Not under pytest's folder: that is closed to other users, and PostgreSQL runs as one.
+    folder = Path(tempfile.mkdtemp(prefix="prefkit-postgres-"))
     as_user = {}
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         user = pwd.getpwnam("postgres")
         as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-        for parent in (folder, *folder.parents):
-            if parent.owner() == "root" and parent != Path("/tmp") and parent.is_relative_to("/tmp"):
-                parent.chmod(0o755)
         os.chown(folder, user.pw_uid, user.pw_gid)
     data, port = folder / "data", free_port()
 
@@ -55,6 +54,7 @@ def postgres(tmp_path_factory):
         yield f"postgresql://tester@127.0.0.1:{port}/postgres"
     finally:
         run(pg_ctl, "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
