@@ -1,12 +1,13 @@
 """The metrics themselves: what there is, and what each lacks on this machine."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table as Grid
 
 from prefkit.cli.parsing import named_paths
-from prefkit.cli.printing import console
+from prefkit.cli.printing import console, print_summary
 
 metrics_app = typer.Typer(help="List the metrics, which way each is better, and what it lacks on this machine.")
 
@@ -35,3 +36,20 @@ def list_metrics(weights: Weights = None) -> None:
     for row in describe_metrics(named):
         grid.add_row(row["name"], row["direction"], row["unit"], row["description"], row["lacks"] or "ready")
     console.print(grid)
+
+
+@metrics_app.command()
+def calibrate(
+    output: Annotated[Path, typer.Argument(help="The HTML page to write.")] = Path("calibration.html"),
+    portraits: Annotated[int, typer.Option(help="Drawn portraits a point.", min=1)] = 4,
+) -> None:
+    """Score drawn portraits with injected faults; writes a page of curves, exits with 1 if one has a wrong shape."""
+    from prefkit.calibration.curves import calibrate as run
+    from prefkit.calibration.report import write_calibration
+
+    curves = run(portraits=portraits)
+    path = write_calibration(curves, output, portraits=portraits)
+    print_summary("calibration", {"curves": len(curves), "hold": sum(curve.holds for curve in curves)})
+    console.print(f"Report: {path}", highlight=False, soft_wrap=True)
+    if not all(curve.holds for curve in curves):
+        raise typer.Exit(1)

@@ -24,6 +24,7 @@ class Faults:
         mouth_gain: factor on the mouth's aperture; 0 mutes it.
         jitter: standard deviation in pixels of a shift of the whole head, drawn anew each frame.
         frozen_expression: eyes and brows never move.
+        blinks: exactly so many, evenly spaced, instead of the person's own.
         skeleton_shift: pixels (x, y) by which the driving skeleton is displaced.
     """
 
@@ -31,6 +32,7 @@ class Faults:
     mouth_gain: float = 1.0
     jitter: float = 0.0
     frozen_expression: bool = False
+    blinks: int | None = None
     skeleton_shift: tuple[float, float] = (0.0, 0.0)
 
 
@@ -118,10 +120,19 @@ def _with_faults(truth: Performance, faults: Faults, rng: np.random.Generator) -
     shown = replace(truth, aperture=np.clip(faults.mouth_gain * truth.aperture, 0, 1))
     if faults.frozen_expression:
         shown = replace(shown, eye_opening=np.ones_like(truth.eye_opening), brow=np.zeros_like(truth.brow))
+    if faults.blinks is not None:
+        shown = replace(shown, eye_opening=_even_blinks(len(truth.eye_opening), faults.blinks))
     if faults.jitter:
         shift = faults.jitter * rng.standard_normal((len(truth.head), 2))
         shown = replace(shown, head=truth.head + np.pad(shift, ((0, 0), (0, 2))))
     return shown
+
+
+def _even_blinks(frames: int, blinks: int) -> np.ndarray:
+    """[T] in 0–1: lids that shut for three frames around the middle of each of so many parts of the clip."""
+    middles = (np.arange(blinks) + 0.5) * frames / max(blinks, 1)
+    distance = np.abs(np.arange(frames)[:, None] - middles).min(axis=1, initial=frames)
+    return np.clip((distance - 1.5) / 1.5, 0, 1)
 
 
 def _reference(person: Identity) -> np.ndarray:
