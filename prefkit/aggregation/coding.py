@@ -1,6 +1,6 @@
 """Votes as numbers: each column of names is looked up once."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,8 @@ class Names:
     @classmethod
     def of(cls, column: pd.Series, missing: str = "") -> "Names":
         """Looks the names up; a missing one is called `missing`."""
-        code, names = pd.factorize(column.fillna(missing) if column.hasnans else column)
-        names = np.asarray(names, dtype=object)
+        code, uniques = pd.factorize(column.fillna(missing) if column.hasnans else column)
+        names = np.asarray(uniques, dtype=object)
         order = np.argsort(names)
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order))
@@ -52,11 +52,15 @@ class CodedVotes:
 
     def take(self, rows: np.ndarray) -> "CodedVotes":
         """These rows."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        taken = {
-            name: column.take(rows) if isinstance(column, Names) else column[rows] for name, column in columns.items()
-        }
-        return CodedVotes(**taken)
+        return CodedVotes(
+            comparison=self.comparison.take(rows),
+            annotator=self.annotator.take(rows),
+            criterion=self.criterion.take(rows),
+            source=self.source.take(rows),
+            choice=self.choice[rows],
+            side=self.side[rows],
+            repeat=self.repeat[rows],
+        )
 
     def answer(self) -> np.ndarray:
         """Numbers, [V], that are alike where one annotator answers the same question for the same time."""

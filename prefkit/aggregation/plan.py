@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from prefkit.errors import PrefkitError
 
@@ -108,9 +107,16 @@ def needed_margin(accuracy: float, confidence: float) -> int:
 
 def needed_votes(accuracy: float, confidence: float) -> int | None:
     """The smallest odd n whose majority is right with `confidence`; None beyond `MOST_VOTES`."""
-    numbers = np.arange(1, MOST_VOTES + 1, 2)
-    enough = stats.binom.sf(numbers // 2, numbers, accuracy) >= confidence
-    return int(numbers[np.argmax(enough)]) if enough.any() else None
+    right, number = accuracy, 1
+    while right < confidence:
+        # two more votes turn a majority of one, either way, if both are against it
+        half = (number + 1) // 2
+        paths = math.lgamma(number + 1) - math.lgamma(half + 1) - math.lgamma(number - half + 1)
+        right += (2 * accuracy - 1) * math.exp(paths + half * math.log(accuracy * (1 - accuracy)))
+        number += 2
+        if number > MOST_VOTES:
+            return None
+    return number
 
 
 def votes_to_come(lead: np.ndarray, margin: int, accuracy: float) -> np.ndarray:

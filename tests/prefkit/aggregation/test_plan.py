@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from prefkit.aggregation.plan import measured_accuracy, needed_margin, needed_votes, plan_votes, votes_to_come
 from prefkit.errors import PrefkitError
@@ -33,6 +34,16 @@ def test_annotators_who_are_right_four_times_in_five():
     assert walks.sum(axis=1).mean() == pytest.approx(2.94, abs=0.06)
     assert (walks[:, 0] > walks[:, 1]).mean() == pytest.approx(0.941, abs=0.012)
     assert walks.sum(axis=1).mean() < 0.65 * 5
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.floats(0.55, 0.99), st.floats(0.6, 0.999))
+def test_a_fixed_number_is_the_first_odd_one_that_will_do(accuracy, confidence):
+    number = needed_votes(accuracy, confidence)
+    assert number % 2 == 1
+    assert stats.binom.sf(number // 2, number, accuracy) >= confidence - 1e-9
+    if number > 1:
+        assert stats.binom.sf((number - 2) // 2, number - 2, accuracy) < confidence + 1e-9
 
 
 @settings(deadline=None, max_examples=100)
