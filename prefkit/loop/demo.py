@@ -55,4 +55,4 @@ def prepare_pairs(workspace: Workspace, size: LoopSize, *, seed: int, workers: i
     if built.exists() and not voted.votes:
         return json.loads(built.read_text())
     votes = VoteStore.in_workspace(workspace).votes()
-    return build_pairs(workspace, votes=votes, criteria=["overall"])
+    return build_pairs(workspace, votes=votes, excluded={}, criteria=["overall"])
