@@ -1,16 +1,17 @@
 """Active choice: the questions whose answers are expected to tell most, given votes and scores so far."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from prefkit.aggregation.coding import code_votes
-from prefkit.aggregation.counts import Counts, count_ballots
+from prefkit.aggregation.counts import COMPARED, Counts, count_ballots
 from prefkit.aggregation.information import Pair, Posterior, most_informative
 from prefkit.aggregation.standing import standing_votes
 from prefkit.choosing import score_table, with_direction
+from prefkit.votes.questions import answers_wanted
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class ActiveChoice:
         training = comparisons[comparisons["purpose"] == "train"]
         counts = _counts(training, votes, criterion)
         posterior = Posterior.of(counts, scores=_warm_start(candidates, scores, metric))
-        clips = candidates.groupby("condition_id")["candidate_id"].agg(sorted).to_dict()
+        groups = candidates.groupby("condition_id")["candidate_id"]
+        clips = {str(condition): sorted(names) for condition, names in groups}
         return cls(posterior, clips, _pending(training, counts, clips), target_votes)
 
     def choose(self, condition_id: str, pairs: list[Pair], count: int) -> list[Pair]:
@@ -77,14 +79,18 @@ def _counts(training: pd.DataFrame, votes: pd.DataFrame | None, criterion: str) 
 def _pending(
     training: pd.DataFrame, counts: Counts | None, clips: Mapping[str, list[str]]
 ) -> dict[str, list[tuple[Pair, int]]]:
-    answered: dict[str, float] = defaultdict(float)
+    """The questions of usable clips that want more answers, as the queue counts them, on this criterion alone."""
+    tallies: dict[str, Counter[str]] = defaultdict(Counter)
     if counts is not None:
-        for question, count in zip(counts.question, counts.count, strict=True):
-            answered[counts.questions.comparison_ids[question]] += count
+        for question, outcome, count in zip(counts.question, counts.outcome, counts.count, strict=True):
+            tallies[counts.questions.comparison_ids[question]][COMPARED[outcome]] += int(count)
     usable = {name for names in clips.values() for name in names}
     pending: dict[str, list[tuple[Pair, int]]] = defaultdict(list)
-    for row in training.itertuples(index=False):
-        to_come = int(row.target_votes - answered[row.comparison_id])
-        if to_come > 0 and {row.candidate_a, row.candidate_b} <= usable:
-            pending[row.condition_id].append(((row.candidate_a, row.candidate_b), to_come))
+    for row in training.to_dict("records"):
+        tally = tallies[row["comparison_id"]]
+        margin = None if pd.isna(row["stop_margin"]) else int(row["stop_margin"])
+        target = 1 if pd.isna(row["target_votes"]) else int(row["target_votes"])
+        to_come = answers_wanted(target, margin, tally.total(), [tally])
+        if to_come and {row["candidate_a"], row["candidate_b"]} <= usable:
+            pending[row["condition_id"]].append(((row["candidate_a"], row["candidate_b"]), to_come))
     return pending

@@ -1,6 +1,7 @@
 """Questions, and what the answers say: compare, votes plan, votes aggregate."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table as Grid
@@ -72,27 +73,29 @@ def votes_plan(
     votes = _votes_so_far(opened)
     questions = aggregate_votes(votes[votes["comparison_id"].isin(asked["comparison_id"])])
     plan = plan_votes(questions, len(asked), CRITERIA, confidence=confidence, accuracy=accuracy)
-    for row in plan.itertuples(index=False):
-        known = "measured" if row.measured else "assumed: --accuracy"
-        console.print(
-            f"{row.criterion}: {row.votes} votes on {row.comparisons} comparisons; "
-            f"an annotator is right {row.accuracy:.0%} of the time ({known})",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        if isinstance(row.reason, str):
-            console.print(f"    no number of votes will do: {row.reason}", highlight=False, soft_wrap=True)
-            continue
-        fixed = "too many" if row.fixed_votes_each != row.fixed_votes_each else f"{row.fixed_votes_each:.0f}"
-        console.print(
-            f"    for {confidence:.0%}: stop at a lead of {row.margin:.0f} (--stop-margin), "
-            f"{row.votes_each:.1f} votes a comparison; or {fixed} each",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        console.print(
-            f"    reached by {row.reached:.0f} comparisons ({row.reached_share:.0%}); "
-            f"about {row.votes_needed:.0f} votes to come",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+    for row in plan.astype(object).where(plan.notna(), None).to_dict("records"):
+        for line in _plan_lines(row, confidence):
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _plan_lines(row: Mapping[Hashable, Any], confidence: float) -> Iterator[str]:
+    known = "measured" if row["measured"] else "assumed: --accuracy"
+    yield (
+        f"{row['criterion']}: {row['votes']} votes on {row['comparisons']} comparisons; "
+        f"an annotator is right {row['accuracy']:.0%} of the time ({known})"
+    )
+    if row["reason"]:
+        yield f"    no number of votes will do: {row['reason']}"
+        return
+    fixed = f"{row['fixed_votes_each']:.0f} each" if row["fixed_votes_each"] else "too many if all get the same"
+    yield (
+        f"    for {confidence:.0%}: stop at a lead of {row['margin']:.0f} (--stop-margin), "
+        f"{row['votes_each']:.1f} votes a comparison; or {fixed}"
+    )
+    yield (
+        f"    reached by {row['reached']:.0f} comparisons ({row['reached_share']:.0%}); "
+        f"about {row['votes_needed']:.0f} votes to come"
+    )
 
 
 def votes_aggregate(
