@@ -50,7 +50,8 @@ def parse_run(arguments: Sequence[str]) -> tuple[RunArguments, DiffusionDPOConfi
         arguments = ["--config", *arguments]
     if "--config" in arguments[:-1]:
         _check_file(Path(arguments[arguments.index("--config") + 1]))
-    parser = _Parser((RunArguments, DiffusionDPOConfig), prog="python -m trainers", description=__doc__)
+    kinds: Any = (RunArguments, DiffusionDPOConfig)
+    parser = _Parser(kinds, prog="python -m trainers", description=__doc__)
     run, config, unknown = parser.parse_args_and_config(arguments, return_remaining_strings=True)
     if unknown:
         name = unknown[0].lstrip("-")

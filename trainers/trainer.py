@@ -313,7 +313,7 @@ class DiffusionDPOTrainer(transformers.Trainer):
         if checkpoint is None or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        read = {"map_location": "cpu", "weights_only": True}
+        read: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
         load_optimizer_state(_inner(self.optimizer), torch.load(Path(checkpoint) / "optimizer.pt", **read))
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / "scheduler.pt", **read))
 
