@@ -58,7 +58,7 @@ def _show_progress(site: Site, votes: pd.DataFrame) -> None:
         interval = None if one.alpha is None else f"{one.low:.2f} to {one.high:.2f}, {one.questions} questions"
         value = "–" if one.alpha is None else f"{one.alpha:.2f}"
         column.metric(f"Agreement (alpha): {labels.get(one.criterion, one.criterion)}", value)
-        column.caption(interval or "no question has two answers that differ from others'")
+        column.caption(interval or "not enough answers yet")
 
 
 def _show_annotators(site: Site, votes: pd.DataFrame, name: str) -> None:

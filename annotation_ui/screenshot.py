@@ -19,7 +19,10 @@ from prefkit.votes.sound_check import pass_sound_check
 from prefkit.votes.store import VoteStore
 from prefkit.workspace import Workspace
 
-_SERVE = "import sys; from annotation_ui.server import serve; serve(sys.argv[1], port=int(sys.argv[2]))"
+_SERVE = (
+    "import sys; from annotation_ui.server import serve; "
+    "serve(sys.argv[1], port=int(sys.argv[2]), open_to_all=sys.argv[3] == 'open')"
+)
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -37,7 +40,9 @@ def find_chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def running_server(workspace_path: str | Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def running_server(
+    workspace_path: str | Path, *, open_to_all: bool = True
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Serves a workspace from a process of its own and yields its URL and the process.
 
     Raises:
@@ -45,7 +50,7 @@ def running_server(workspace_path: str | Path) -> Iterator[tuple[str, subprocess
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", _SERVE, str(workspace_path), str(port)]
+    command = [sys.executable, "-c", _SERVE, str(workspace_path), str(port), "open" if open_to_all else "invited"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         url = f"http://127.0.0.1:{port}"

@@ -1,6 +1,6 @@
 """Votes out of the store into one file, and back."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def import_votes(workspace: Workspace, path: str | Path) -> int:
     try:
         found = pq.read_table(path)
         rows = found.select([name for name in VOTES.schema.names if name in found.column_names]).to_pylist()
-        missing = {"vote_id", "comparison_id", "annotator", "criterion", "choice", "left", "source"}
+        missing = {"vote_id", "comparison_id", "annotator", "criterion", "choice", "left", "source", "created_at"}
         missing -= set(found.column_names)
     except (OSError, pa.ArrowInvalid) as error:
         raise PrefkitError(f"{path} cannot be read as Parquet ({error}); expected what 'votes export' wrote") from None
@@ -66,7 +66,7 @@ def import_votes(workspace: Workspace, path: str | Path) -> int:
 
 
 def _in_order(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """What is superseded comes before what supersedes it, wave by wave."""
+    """Waves with one row a question each, as they were cast: an answer, its undo, the next answer."""
     known = {row["vote_id"]: row for row in rows}
 
     def depth(row: dict[str, Any]) -> int:
@@ -76,6 +76,9 @@ def _in_order(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         return steps
 
     waves: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        waves[depth(row)].append(row)
-    return [waves[steps] for steps in sorted(waves)]
+    turns: Counter[tuple[Any, ...]] = Counter()
+    for row in sorted(rows, key=lambda row: (row["created_at"], depth(row))):
+        question = tuple(row.get(name) for name in ("comparison_id", "annotator", "criterion", "repeat"))
+        waves[turns[question]].append(row)
+        turns[question] += 1
+    return [waves[turn] for turn in sorted(waves)]

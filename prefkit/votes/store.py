@@ -298,7 +298,8 @@ def unrecorded(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> 
     Raises:
         VoteConflict: a `vote_id` is known with other content.
     """
-    complete = [_complete(row) for row in rows]
+    now = utc_now()  # one ballot, one time
+    complete = [_complete(row, now) for row in rows]
     found: dict[str, Mapping[str, Any]] = {}
     for ids in chunks([row["vote_id"] for row in complete]):
         for old in connection.execute(sa.select(votes).where(votes.c.vote_id.in_(ids))).mappings():
@@ -347,13 +348,13 @@ def undo_row(vote: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _complete(row: Mapping[str, Any]) -> dict[str, Any]:
+def _complete(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     unknown = set(row) - set(VOTES.schema.names)
     if unknown:
         raise ValueError(f"votes have no columns {sorted(unknown)}")
     complete = {name: row.get(name) for name in VOTES.schema.names}
     complete["repeat"] = complete["repeat"] or 0
-    complete["created_at"] = complete["created_at"] or utc_now()
+    complete["created_at"] = complete["created_at"] or now
     return complete
 
 

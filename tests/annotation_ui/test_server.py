@@ -34,7 +34,8 @@ def ask(url, data=None, **headers):
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read(), answer.headers
     except urllib.error.HTTPError as refused:
-        return refused.code, refused.read(), refused.headers
+        with refused:
+            return refused.code, refused.read(), refused.headers
 
 
 def post(url, body, **headers):
@@ -159,6 +160,7 @@ def test_where_annotators_are_invited_a_link_or_a_password_lets_them_in(workspac
         with pytest.raises(urllib.error.HTTPError) as answered:
             opener.open(request)
         assert answered.value.code == 303 and "HttpOnly" in answered.value.headers["Set-Cookie"]
+        answered.value.close()
         # A new link ends the old one, and who is revoked is out at once.
         _, newer = invite(store, ann)
         assert post(f"{url}/prefkit/session", {"link": link})[0] == 403
