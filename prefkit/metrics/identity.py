@@ -136,7 +136,7 @@ def _reference_embedding(scored: ScoredClip) -> np.ndarray:
         from prefkit.metrics.landmark_network import predict_landmarks
         from prefkit.metrics.loaded_networks import shipped_landmark_network
 
-        points = five_points(predict_landmarks(image[None], shipped_landmark_network())[0])
+        points = five_points(predict_landmarks(image[None].copy(), shipped_landmark_network())[0])
     else:
         from prefkit.metrics.mediapipe_tasks import face_landmarker
 
