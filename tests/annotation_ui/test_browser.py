@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from annotation_ui.guidelines import read_guidelines
 from annotation_ui.screenshot import browser_page, find_chromium, running_server
 from prefkit.tables import CRITERIA
 from prefkit.votes.store import VoteStore
@@ -100,7 +101,7 @@ def test_votes_by_key_and_by_button_are_stored_as_what_was_seen(page, url, works
         found = {(v.comparison_id, v.criterion): (v.choice, v.left) for v in votes.itertuples()}
         assert found == expected
     assert sides == {"a", "b"}, "no swapped pair came up; choose another annotator name"
-    assert set(votes["source"]) == {"human"} and set(votes["guidelines_version"]) == {"1"}
+    assert set(votes["source"]) == {"human"} and set(votes["guidelines_version"]) == {read_guidelines().version}
     assert (votes["seconds"] > 0).all()
     keep_picture(page, "annotate")
 
