@@ -184,7 +184,8 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         if not container.streams.audio:
             raise NoSoundError(f"{path} has no sound; expected a clip with an audio track")
         stream = container.streams.audio[0]
-        blocks = [_SoundBlock(frame.time, frame.sample_rate, _mono(frame)) for frame in _decode(container, stream, path)]
+        decoded = _decode(container, stream, path)
+        blocks = [_SoundBlock(frame.time, frame.sample_rate, _mono(frame)) for frame in decoded]
         end = _seconds(stream.duration, stream.time_base)
         if end is not None and stream.start_time is not None:
             end += float(stream.start_time * stream.time_base)

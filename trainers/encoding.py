@@ -96,7 +96,7 @@ def encode_pairs(
 ) -> EncodedPairs:
     """Encodes each condition and each clip of a split once.
 
-    What is encoded stays in ``cache_folder/<weights_hash>/`` under a name made from the contents it
+    What is encoded stays in ``cache_folder/<weights_hash>-<size>/`` under a name made from the contents it
     came from, so a later run finds it. Latents that the dataset keeps beside its clips are used as they
     are, unless their file says that other weights made them. Clips longer than one forward takes are
     cut into windows, both at the same places, with their sound and skeleton; the context of every
@@ -115,7 +115,8 @@ def encode_pairs(
             latents are not finite, or the disk is full.
     """
     folder = Path(folder)
-    encoder = _Encoder(folder, Path(cache_folder) / backbone.weights_hash, backbone)
+    height, width = backbone.frame_size
+    encoder = _Encoder(folder, Path(cache_folder) / f"{backbone.weights_hash}-{width}x{height}", backbone)
     windows = [window for row in rows for window in encoder.windows(row, max_windows)]
     missing = encoder.missing(windows)
     if missing:

@@ -75,28 +75,23 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Compare the tuned model with the base on held-out conditions with the same seeds."""
-    if human:
-        _evaluate_by_people(workspace, run, per_condition, votes, seed)
-        return
     from prefkit.backbones.catalogue import load_backbone
     from prefkit.loop.evaluating import evaluate as evaluate_run
+    from prefkit.loop.people import evaluate_by_people
     from prefkit.processes import Processes
     from prefkit.workspace import Workspace
 
-    model = load_backbone(backbone, checkpoint, Processes.current().device)
-    evaluate_run(
-        Workspace.open(workspace), run, backbone=model, per_condition=per_condition, seed=seed, workers=workers
-    )
-    print_evaluation(workspace, run)
-
-
-def _evaluate_by_people(workspace: Path, run: str, per_condition: int, votes: int, seed: int) -> None:
-    from prefkit.loop.people import evaluate_by_people
-    from prefkit.workspace import Workspace
-
-    found = evaluate_by_people(
-        Workspace.open(workspace), run, per_condition=per_condition, target_votes=votes, seed=seed
-    )
+    opened = Workspace.open(workspace)
+    options: dict[str, Any] = {
+        "backbone": load_backbone(backbone, checkpoint, Processes.current().device),
+        "per_condition": per_condition,
+        "seed": seed,
+    }
+    if not human:
+        evaluate_run(opened, run, workers=workers, **options)
+        print_evaluation(workspace, run)
+        return
+    found = evaluate_by_people(opened, run, target_votes=votes, **options)
     console.print(f"{found['comparisons']} blind comparisons of {run} and the base", highlight=False)
     if found["results"]:
         print_results(found["results"])
@@ -107,6 +102,8 @@ def _evaluate_by_people(workspace: Path, run: str, per_condition: int, votes: in
 def next_round(
     workspace: WorkspacePath,
     run: Run = "dpo",
+    backbone: BackboneName = "tiny",
+    checkpoint: Checkpoint = None,
     per_condition: Annotated[int, typer.Option(help="Clips a condition gets.", min=1)] = 4,
     comparisons: Annotated[int, typer.Option(help="At most so many comparisons a condition.", min=1)] = 3,
     votes: Annotated[int, typer.Option(help="How many votes each comparison wants.", min=1)] = 3,
@@ -115,12 +112,15 @@ def next_round(
     seed: Seed = 0,
 ) -> None:
     """Sample the next round's candidates with the tuned model, score them and open their comparisons."""
+    from prefkit.backbones.catalogue import load_backbone
     from prefkit.loop.rounds import open_round
+    from prefkit.processes import Processes
     from prefkit.workspace import Workspace
 
+    model = load_backbone(backbone, checkpoint, Processes.current().device)
     opened = open_round(
-        Workspace.open(workspace), run, per_condition=per_condition, comparisons=comparisons, target_votes=votes,
-        strategy=strategy, seed=seed, workers=workers,
+        Workspace.open(workspace), run, backbone=model, per_condition=per_condition, comparisons=comparisons,
+        target_votes=votes, strategy=strategy, seed=seed, workers=workers,
     )  # fmt: skip
     print_summary(f"round {opened.pop('round')}", opened)
     console.print(f"Now: prefkit annotate {workspace}", highlight=False, soft_wrap=True)

@@ -38,10 +38,7 @@ def evaluate(
     is not made again.
     """
     base: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
-    tuned, adapter_hash = tuned_backbone(workspace, run, with_own_model(base))
-    options: dict[str, Any] = {"per_condition": per_condition, "split": HELD_OUT, "seed": seed + 1}
-    sample_candidates(workspace, base, **options)
-    sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
+    adapter_hash = sample_both(workspace, run, base, per_condition=per_condition, seed=seed)
     score_candidates(workspace, workers=workers)
     what = {
         "run": run,
@@ -60,6 +57,15 @@ def evaluate(
         temporary.write_text(json.dumps(result, indent=2) + "\n")
     write_card(workspace, run)
     return result
+
+
+def sample_both(workspace: Workspace, run: str, base: Backbone, *, per_condition: int, seed: int) -> str:
+    """Samples what is missing of base and tuned model's held-out clips; returns the tuned one's adapter hash."""
+    tuned, adapter_hash = tuned_backbone(workspace, run, with_own_model(base))
+    options: dict[str, Any] = {"per_condition": per_condition, "split": HELD_OUT, "seed": seed + 1}
+    sample_candidates(workspace, base, **options)
+    sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
+    return adapter_hash
 
 
 def _compare_with_base(workspace: Workspace, adapter_hash: str, seed: int) -> list[Row]:

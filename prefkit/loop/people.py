@@ -3,19 +3,25 @@
 import json
 from typing import Any
 
+from prefkit.backbones.contract import Backbone
 from prefkit.backbones.tiny import TinyBackbone
 from prefkit.comparisons import make_comparisons
 from prefkit.human_evaluation import human_win_rates
+from prefkit.loop.evaluating import sample_both
 from prefkit.loop.sizes import HELD_OUT
-from prefkit.loop.tuning import tuned_backbone
-from prefkit.sampling import sample_candidates
 from prefkit.tables import CANDIDATES, COMPARISONS
 from prefkit.votes.store import VoteStore
 from prefkit.workspace import Workspace, atomic_write
 
 
 def evaluate_by_people(
-    workspace: Workspace, run: str, *, per_condition: int = 1, target_votes: int = 3, seed: int = 0
+    workspace: Workspace,
+    run: str,
+    *,
+    backbone: Backbone | None = None,
+    per_condition: int = 1,
+    target_votes: int = 3,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Opens the comparisons that are missing and counts the votes there are.
 
@@ -25,6 +31,7 @@ def evaluate_by_people(
     Args:
         workspace: read and written; the result goes to reports/people-<run>.json.
         run: whose tuned model meets the base.
+        backbone: the base; by default the tiny model.
         per_condition: clips of each model a condition gets.
         target_votes: how many votes each comparison wants.
         seed: as for `prefkit.loop.evaluating.evaluate`, which makes the same clips.
@@ -32,10 +39,8 @@ def evaluate_by_people(
     Returns:
         run, adapter_hash, comparisons, results (`prefkit.human_evaluation.human_win_rates`).
     """
-    tuned, adapter_hash = tuned_backbone(workspace, run)
-    options: dict[str, Any] = {"per_condition": per_condition, "split": HELD_OUT, "seed": seed + 1}
-    sample_candidates(workspace, TinyBackbone.from_pretrained(), **options)
-    sample_candidates(workspace, tuned, adapter_hash=adapter_hash, **options)
+    base: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
+    adapter_hash = sample_both(workspace, run, base, per_condition=per_condition, seed=seed)
     make_comparisons(
         workspace, purpose="evaluate", split=HELD_OUT, target_votes=target_votes, seed=seed, adapter_hash=adapter_hash
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from prefkit.backbones.contract import Backbone
 from prefkit.comparisons import make_comparisons
 from prefkit.loop.tuning import tuned_backbone
 from prefkit.sampling import sample_candidates
@@ -21,6 +22,7 @@ def open_round(
     workspace: Workspace,
     run: str,
     *,
+    backbone: Backbone | None = None,
     per_condition: int = 4,
     comparisons: int | None = 3,
     target_votes: int = 3,
@@ -35,6 +37,7 @@ def open_round(
     Args:
         workspace: read and appended to.
         run: whose tuned model samples.
+        backbone: what the run tuned; by default the tiny model.
         per_condition: clips a condition of the train and test split gets.
         comparisons: at most so many a condition; None for every possible one.
         target_votes: how many votes each wants.
@@ -45,7 +48,7 @@ def open_round(
     Returns:
         round, adapter_hash, and what sampling, scoring and comparing said.
     """
-    tuned, adapter_hash = tuned_backbone(workspace, run)
+    tuned, adapter_hash = tuned_backbone(workspace, run, backbone)
     number = _round_of(workspace.read(CANDIDATES), adapter_hash)
     existing = {row["split"] for row in workspace.rows(CONDITIONS)}
     sampled = [
