@@ -2,6 +2,7 @@
 
 import functools
 import io
+import threading
 import wave
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from annotation_ui.proxies import proxy_of
 from annotation_ui.signing import Signer
 from prefkit.errors import PrefkitError
-from prefkit.media import MediaError, NoSoundError, read_audio
+from prefkit.media import SAMPLE_RATE, MediaError, NoSoundError, read_audio
 from prefkit.tables import CANDIDATES, COMPARISONS, CONDITIONS
 from prefkit.votes.queue import Assignment
 from prefkit.workspace import Workspace
@@ -41,6 +42,7 @@ class Comparisons:
         self._by_id = {row["comparison_id"]: row for row in self.rows.to_dict("records")}
         self._conditions = {row["condition_id"]: row for row in workspace.rows(CONDITIONS)}
         self._same_sound = functools.lru_cache(100_000)(self._compare_sounds)
+        self._comparing = threading.Lock()  # who asks for a pair that is being compared waits for that result
 
     def describe(self, assignment: Assignment, signer: Signer) -> dict[str, Any]:
         """What the page needs to show a comparison; nothing tells which model made a clip, or why it is asked."""
@@ -60,7 +62,7 @@ class Comparisons:
             "clips": {"left": signed("clips", left), "right": signed("clips", right)},
             "sounds": {"left": signed("sounds", left), "right": signed("sounds", right)},
             "skeleton": signed("skeletons", str(row["condition_id"])) if skeleton else None,
-            "same_sound": self._same_sound(left, right),
+            "same_sound": self._sound_alike(*sorted((left, right))),
             "fps": self._fps[left],
             "face": self._face(str(row["condition_id"])),
             "synthetic": condition.get("truth") is not None,
@@ -108,19 +110,23 @@ class Comparisons:
         file = self.workspace.path(path) if path is not None else None
         return file if file is not None and file.is_file() else None
 
-    def _samples(self, candidate_id: str) -> np.ndarray | None:
+    def _samples(self, candidate_id: str, rate: int = _SOUND_RATE) -> np.ndarray | None:
         file = self._original(candidate_id)
         try:
-            return None if file is None else read_audio(file, _SOUND_RATE)
+            return None if file is None else read_audio(file, rate)
         except (NoSoundError, MediaError):
             return None
 
+    def _sound_alike(self, one: str, other: str) -> bool:
+        with self._comparing:
+            return self._same_sound(one, other)
+
     def _compare_sounds(self, one: str, other: str) -> bool:
         """Whether both clips sound alike, whatever their encoders did to the last bit."""
-        first, second = self._samples(one), self._samples(other)
+        first, second = self._samples(one, SAMPLE_RATE), self._samples(other, SAMPLE_RATE)
         if first is None or second is None:
             return (first is None) == (second is None)
-        if abs(len(first) - len(second)) > _SOUND_RATE // 10:
+        if abs(len(first) - len(second)) > SAMPLE_RATE // 10:
             return False
         length = min(len(first), len(second))
         a, b = first[:length].astype(np.float64), second[:length].astype(np.float64)

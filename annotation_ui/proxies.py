@@ -1,5 +1,6 @@
 """Copies of clips that browsers cannot play: H.264 beside the original, made once, the original stays."""
 
+import functools
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ _CONTAINERS = {".mp4", ".m4v", ".mov"}
 _making = threading.Lock()  # one at a time: encoding takes every core there is
 
 
+@functools.lru_cache(100_000)
 def playable(path: Path) -> bool:
     """Whether every browser plays this file: H.264 of 8 bits, 4:2:0, in an MP4."""
     found = probe(path)

@@ -118,6 +118,7 @@ def page(pairs: int) -> dict[str, Any]:
         acknowledged: list[float] = []
         with running_server(workspace.root) as (url, _), ThreadPoolExecutor(ANNOTATORS) as pool:
             running = [pool.submit(_scripted, url, n, stop, acknowledged) for n in range(ANNOTATORS)]
+            time.sleep(SECONDS_A_PAIR)  # until all are there
             try:
                 playing, saved = _browse(url, pairs)
             finally:
@@ -162,11 +163,11 @@ def _browse(url: str, pairs: int) -> tuple[list[float], list[float]]:
 def _scripted(url: str, number: int, stop: threading.Event, acknowledged: list[float]) -> None:
     """One annotator: asks, watches for a while (and loads the clips, as a browser would), votes."""
     chance = random.Random(number)
+    stop.wait(chance.uniform(0, SECONDS_A_PAIR))  # people do not come in the same second
     session = _post(f"{url}/prefkit/session", {"name": f"script-{number}"})["session"]
     headers = {"Authorization": f"Bearer {session}"}
     with urllib.request.urlopen(urllib.request.Request(f"{url}/prefkit/task", headers=headers)) as answer:
         tasks = json.load(answer)["tasks"]
-    stop.wait(chance.uniform(0, SECONDS_A_PAIR))
     while tasks and not stop.is_set():
         for side in ("left", "right"):
             with urllib.request.urlopen(url + tasks[-1]["clips"][side]) as clip:

@@ -165,6 +165,9 @@ secrets = sa.Table(
 )
 
 
+_newer = votes.alias("newer")
+
+
 def excluded_annotators() -> sa.Select[Any]:
     """Selects the names of annotators who are left out now."""
     return sa.select(exclusions.c.annotator).where(exclusions.c.lifted_at.is_(None))
@@ -172,8 +175,7 @@ def excluded_annotators() -> sa.Select[Any]:
 
 def standing() -> sa.ColumnElement[bool]:
     """Whether a row of `votes` is an answer that was neither undone nor replaced."""
-    newer = votes.alias("newer")
-    return votes.c.choice.is_not(None) & ~sa.exists().where(newer.c.supersedes == votes.c.vote_id)
+    return votes.c.choice.is_not(None) & ~sa.exists().where(_newer.c.supersedes == votes.c.vote_id)
 
 
 def live_votes(*columns: Any) -> sa.Select[Any]:
