@@ -6,6 +6,7 @@ site can act in somebody's name.
 
 import html
 import urllib.parse
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -64,7 +65,7 @@ def access_routes(site: Site) -> list[Route]:
             return JSONResponse({"error": "expected application/json"}, status_code=415)
         raw = await request.body()
         try:
-            body = await request.json() if len(raw) <= _MAX_BODY else None
+            body: Any = await request.json() if len(raw) <= _MAX_BODY else None
             known = {k: v for k, v in body.items() if k in {"name", "link", "password"} and isinstance(v, str)}
         except (ValueError, AttributeError):
             return JSONResponse({"error": "the message is no JSON object"}, status_code=400)

@@ -84,10 +84,12 @@ def _show_annotators(site: Site, votes: pd.DataFrame, name: str) -> None:
         st.subheader("Left out")
         if now.empty:
             st.caption("Nobody.")
-        for row in now.itertuples():
-            st.text(f"{row.annotator}: {row.reason} ({row.decided_by or 'by rule'}, {row.created_at:%Y-%m-%d})")
-            if st.button("Readmit", key=f"readmit-{row.exclusion_id}"):
-                site.store.readmit(row.annotator)
+        for row in now.to_dict("records"):
+            st.text(
+                f"{row['annotator']}: {row['reason']} ({row['decided_by'] or 'by rule'}, {row['created_at']:%Y-%m-%d})"
+            )
+            if st.button("Readmit", key=f"readmit-{row['exclusion_id']}"):
+                site.store.readmit(row["annotator"])
                 st.rerun()
     removed = site.store.withdrawals()
     if len(removed):

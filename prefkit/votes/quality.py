@@ -4,8 +4,10 @@ Pure: votes and verdicts in, tables out. Repeats count for self-consistency alon
 the time they took.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,18 +97,17 @@ def per_annotator(
         gold: the right answers: comparison_id, criterion, choice.
         clip_seconds: comparison -> how long its clips are; a ballot in less time is too fast.
     """
-    right = {(row.comparison_id, row.criterion): row.choice for row in gold.itertuples()}
+    right = {(row["comparison_id"], row["criterion"]): row["choice"] for row in _rows(gold)}
     majority = _majorities(_answers(votes))
     rows = []
     for (annotator, source), mine in votes.groupby(["annotator", "source"], sort=True):
         ballots = mine.drop_duplicates(["comparison_id", "repeat"]).sort_values("created_at")
         decided = mine[mine["choice"].isin(["a", "b"])]
         hours = working_hours(ballots)
-        on_gold = [row.choice == right[row.comparison_id, row.criterion] for row in mine.itertuples()
-                   if row.repeat == 0 and (row.comparison_id, row.criterion) in right]  # fmt: skip
-        with_others = [row.choice == majority[row.comparison_id, row.criterion, annotator]
-                       for row in mine.itertuples() if (row.comparison_id, row.criterion, annotator) in majority
-                       and row.repeat == 0]  # fmt: skip
+        asked = [(row["comparison_id"], row["criterion"], row["choice"]) for row in _rows(mine[mine["repeat"] == 0])]
+        on_gold = [choice == right[one, criterion] for one, criterion, choice in asked if (one, criterion) in right]
+        others = [(majority.get((one, criterion, str(annotator))), choice) for one, criterion, choice in asked]
+        with_others = [choice == most for most, choice in others if most is not None]
         same = _consistency(mine)
         rows.append(
             {
@@ -176,23 +177,30 @@ def _counts(answers: pd.DataFrame) -> np.ndarray:
 
 def _majorities(answers: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """(comparison, criterion, annotator) -> what most of the others said, where most of them agree."""
+    asked: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for row in _rows(answers):
+        asked[row["comparison_id"], row["criterion"]].append((row["annotator"], row["choice"]))
     found = {}
-    for (comparison, criterion), group in answers.groupby(["comparison_id", "criterion"]):
-        counts = group["choice"].value_counts()
-        for row in group.itertuples():
-            others = counts.copy()
-            others[row.choice] -= 1
-            if others.sum() and others.max() * 2 > others.sum():
-                found[comparison, criterion, row.annotator] = others.idxmax()
+    for (comparison, criterion), said in asked.items():
+        counts = Counter(choice for _, choice in said)
+        for annotator, choice in said:
+            others = counts - Counter([choice])
+            most = max(others, key=lambda one: others[one], default=None)
+            if most is not None and others[most] * 2 > others.total():
+                found[comparison, criterion, annotator] = most
     return found
 
 
 def _consistency(mine: pd.DataFrame) -> list[bool]:
     """For each repeated question whether the answer was the same."""
-    first = {(row.comparison_id, row.criterion): row.choice for row in mine.itertuples() if row.repeat == 0}
-    again = mine[mine["repeat"] > 0]
-    keys = [((row.comparison_id, row.criterion), row.choice) for row in again.itertuples()]
-    return [first[key] == choice for key, choice in keys if key in first]
+    rows = _rows(mine)
+    first = {(row["comparison_id"], row["criterion"]): row["choice"] for row in rows if row["repeat"] == 0}
+    again = [((row["comparison_id"], row["criterion"]), row["choice"]) for row in rows if row["repeat"] > 0]
+    return [first[question] == choice for question, choice in again if question in first]
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return frame.to_dict("records")  # type: ignore[return-value]
 
 
 def _too_fast(ballots: pd.DataFrame, clip_seconds: Mapping[str, float]) -> float | None:
