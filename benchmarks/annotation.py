@@ -175,6 +175,7 @@ def _scripted(url: str, number: int, stop: threading.Event, acknowledged: list[f
         stop.wait(chance.uniform(0.5, 1.5) * SECONDS_A_PAIR)
         ballot = {
             "comparison_id": tasks[0]["comparison_id"],
+            "repeat": tasks[0]["repeat"],
             "left": tasks[0]["left"],
             "guidelines_version": "1",
             "votes": [{"vote_id": uuid.uuid4().hex, "criterion": name, "choice": "left"} for name in CRITERIA],
