@@ -110,17 +110,19 @@ def random_weights(folder: Path) -> Path:
 
 
 def window_by_window(model: SyncNet, frames: np.ndarray, audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Batches of 20 windows, each window a copy of its five frames: float32 [n, 1024] of lips and sound."""
+    """Batches of 20 windows, each window a copy of its five frames: float32 [n, 1024] of lips and sound.
+
+    As published also in that gradients are not switched off.
+    """
     video = torch.from_numpy(frames[..., ::-1].astype(np.float64).transpose(3, 0, 1, 2)[None].copy()).float()
     sound = torch.from_numpy(mfcc_columns(audio)[None, None]).float()
     windows = min(len(frames), len(audio) // 640) - 5
     lips, heard = [], []
-    with torch.inference_mode():
-        for first in range(0, windows, 20):
-            batch = range(first, min(windows, first + 20))
-            lips.append(model.forward_lip(torch.cat([video[:, :, index : index + 5] for index in batch])))
-            pieces = [sound[..., 4 * index : 4 * index + 20] for index in batch]
-            heard.append(model.forward_aud(torch.cat(pieces)))
+    for first in range(0, windows, 20):
+        batch = range(first, min(windows, first + 20))
+        lips.append(model.forward_lip(torch.cat([video[:, :, index : index + 5] for index in batch])).data)
+        pieces = [sound[..., 4 * index : 4 * index + 20] for index in batch]
+        heard.append(model.forward_aud(torch.cat(pieces)).data)
     return torch.cat(lips).numpy(), torch.cat(heard).numpy()
 
 

@@ -151,7 +151,7 @@ def read_clip(path: str | Path) -> Clip:
     """
     path = Path(path)
     times: list[float] = []
-    frames = np.empty((0, 0, 0, 3), np.uint8)
+    frames: np.ndarray = np.empty((0, 0, 0, 3), np.uint8)
     for frame, seconds in iter_frames(path):
         if not times:
             # room for all at once: a list of frames and their stack would take twice the memory

@@ -17,7 +17,7 @@ from prefkit.media import Frame, MediaError, probe, stream_frames
 from prefkit.metrics.embedders import middle_square, onnx_runner
 from prefkit.metrics.landmark_sources import check_landmarks, landmark_frames, landmarks
 from prefkit.metrics.landmarks import expression_features
-from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip, Weights
+from prefkit.metrics.metric import Measurement, Metric, NotScored, Reading, ScoredClip, Weights
 from prefkit.metrics.passes import measure
 from prefkit.metrics.set_level import SetScore, set_score
 from prefkit.metrics.weight_files import weights_hash
@@ -64,10 +64,10 @@ def _compared(
     name: str, reference: Iterable[SetClip], clips: Iterable[SetClip], weights: Weights, extractor: str
 ) -> SetScore:
     try:
-        sides = [{clip.name: _features(name, clip, weights) for clip in side} for side in (reference, clips)]
+        wanted, found = ({clip.name: _features(name, clip, weights) for clip in side} for side in (reference, clips))
     except NotScored as reason:
         return SetScore(name, None, extractor, 0, 0, str(reason))
-    return set_score(name, *sides, extractor)
+    return set_score(name, wanted, found, extractor)
 
 
 def _features(name: str, clip: SetClip, weights: Weights) -> np.ndarray:
@@ -76,15 +76,19 @@ def _features(name: str, clip: SetClip, weights: Weights) -> np.ndarray:
     Raises:
         NotScored: it cannot be read, or there are no landmarks.
     """
-    reading = {"fid": _Pictures, "fvd": _Video, "efid": landmark_frames}[name]
+    readings: dict[str, Reading] = {"fid": _Pictures, "fvd": _Video, "efid": landmark_frames}
     found: list[np.ndarray] = []
 
+    def check(scored: ScoredClip) -> None:
+        if name == "efid":
+            check_landmarks(scored)
+
     def keep(scored: ScoredClip) -> Measurement:
-        found.append(expression_features(scored.once(landmarks).frontal) if name == "efid" else scored.seen(reading))
+        seen = expression_features(scored.once(landmarks).frontal) if name == "efid" else scored.seen(readings[name])
+        found.append(seen)
         return Measurement(0.0)
 
-    check = {"check": check_landmarks} if name == "efid" else {}
-    metric = Metric(name, "1", "lower", "", (), "", "", keep, reads=(reading,), **check)
+    metric = Metric(name, "1", "lower", "", (), "", "", keep, check, reads=(readings[name],))
     try:
         about = probe(clip.path)
         scored = ScoredClip(about.fps, about.height, about.width, None, clip.condition, weights)

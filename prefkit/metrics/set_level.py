@@ -72,8 +72,8 @@ def set_score(
     metric: str, reference: Mapping[str, np.ndarray], clips: Mapping[str, np.ndarray], extractor: str
 ) -> SetScore:
     """The distance of two sets of clips, each clip's features [n, D] by its id."""
-    sides = [np.concatenate(list(side.values())) if side else np.zeros((0, 0)) for side in (reference, clips)]
-    counts = [len(side) for side in sides]
-    if min(counts) < FEWEST:
-        return SetScore(metric, None, extractor, *counts, f"fewer than {FEWEST} features on one side")
-    return SetScore(metric, frechet_distance(*sides), extractor, *counts)
+    wanted, found = (np.concatenate(list(side.values())) if side else np.zeros((0, 0)) for side in (reference, clips))
+    if min(len(wanted), len(found)) < FEWEST:
+        reason = f"fewer than {FEWEST} features on one side"
+        return SetScore(metric, None, extractor, len(wanted), len(found), reason)
+    return SetScore(metric, frechet_distance(wanted, found), extractor, len(wanted), len(found))

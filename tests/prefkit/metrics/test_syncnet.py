@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from python_speech_features import mfcc
 from safetensors import safe_open
 
 from prefkit.errors import PrefkitError
@@ -14,6 +15,7 @@ from prefkit.metrics.sync_distances import sync_distances
 from prefkit.metrics.syncnet import (
     SyncNet,
     SyncNetConfig,
+    embed_lips,
     load_syncnet,
     make_embedder,
     mfcc_columns,
@@ -78,10 +80,29 @@ def test_folded_towers_equal_the_network():
     fill_like_the_golden_file(model)
     model.eval()
     embedder = make_embedder(model)
-    frames, columns = torch.rand(3, 3, 5, 64, 64) * 255, torch.randn(3, 1, 13, 20)
+    frames, columns = torch.rand(8, 3, 64, 64) * 255, torch.randn(3, 1, 13, 20)
+    windows = torch.stack([frames[index : index + 5].transpose(0, 1) for index in range(4)])
     with torch.inference_mode():
-        torch.testing.assert_close(embedder.lips(frames.flatten(1, 2)), model.forward_lip(frames), rtol=1e-4, atol=1e-3)
+        found = embedder.lips(embedder.frames(frames))
+        torch.testing.assert_close(found, model.forward_lip(windows), rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(embedder.audio(columns), model.forward_aud(columns), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("windows", [1, 3, 4, 5, 8, 11])
+def test_any_number_of_windows_is_embedded_as_one_by_one(windows):
+    model = SyncNet(SMALL)
+    fill_like_the_golden_file(model)
+    model.eval()
+    frames = np.random.default_rng(windows).integers(0, 256, (windows + 4, 64, 64, 3)).astype(np.uint8)
+    bgr = torch.from_numpy(frames[..., ::-1].copy()).permute(3, 0, 1, 2).float()
+    with torch.inference_mode():
+        wanted = torch.cat([model.forward_lip(bgr[None, :, index : index + 5]) for index in range(windows)]).numpy()
+    assert relative_error(embed_lips(frames, windows, make_embedder(model)), wanted) < 1e-5
+
+
+def test_long_sound_in_pieces_has_the_columns_of_the_whole():
+    audio = np.random.default_rng(0).integers(-8000, 8000, 65 * 16000 + 77).astype(np.int16)
+    np.testing.assert_allclose(mfcc_columns(audio), mfcc(audio, 16000).T, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("mode", ["reference", "valid"])
