@@ -138,10 +138,13 @@ def test_a_stalled_download_pauses_both_and_they_go_on_in_step(page, url, strict
     pass_the_sound_check(page)
     wait_until_open(page)
     videos = [page.locator(f"figure[data-side={side}] video.on").element_handle() for side in ("left", "right")]
+    for _ in range(3):  # slowly, so that the clip's end is far
+        page.keyboard.press("-")
     # The right clip has no more data, as the browser says it.
     both_paused = page.evaluate(
         """async ([left, right]) => {
-            if (left.paused) await new Promise((next) => left.addEventListener("playing", next, { once: true }));
+            const early = () => [left, right].every((video) => !video.paused && !video.seeking) && left.currentTime < 0.25;
+            while (!early()) await new Promise((next) => setTimeout(next, 5));
             right.pause();
             right.dispatchEvent(new Event("waiting"));
             await new Promise((next) => setTimeout(next, 400));
@@ -149,7 +152,7 @@ def test_a_stalled_download_pauses_both_and_they_go_on_in_step(page, url, strict
             await new Promise((next) => setTimeout(next, 200));
             const still = left.currentTime === held[1];
             right.dispatchEvent(new Event("canplay"));
-            return held[0] && still;
+            return held[0] && still && !left.ended;
         }""",
         videos,
     )
