@@ -143,7 +143,8 @@ def test_a_stalled_download_pauses_both_and_they_go_on_in_step(page, url, strict
     # The right clip has no more data, as the browser says it.
     both_paused = page.evaluate(
         """async ([left, right]) => {
-            const early = () => [left, right].every((video) => !video.paused && !video.seeking) && left.currentTime < 0.25;
+            const runs = (video) => !video.paused && !video.seeking;
+            const early = () => runs(left) && runs(right) && left.currentTime < 0.25;
             while (!early()) await new Promise((next) => setTimeout(next, 5));
             right.pause();
             right.dispatchEvent(new Event("waiting"));
