@@ -1,13 +1,16 @@
 """From votes to a dataset: build-pairs, and publish for the Hub."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prefkit.cli.options import WorkspacePath
 from prefkit.cli.printing import console
 from prefkit.errors import PrefkitError
+
+if TYPE_CHECKING:
+    from prefkit.votes.store import VoteStore
 
 
 def build_pairs(
@@ -60,7 +63,7 @@ def build_pairs(
     else:
         store = VoteStore.in_workspace(opened, create=False)
         summary = build(
-            opened, output, votes=store.votes(), excluded=_excluded(store.exclusions()), criteria=criterion,
+            opened, output, votes=store.votes(), excluded=_left_out(store), criteria=criterion,
             combine=combine, criterion_weights=_weights(weight), method=method, min_votes=min_votes,
             min_agreement=min_agreement, min_probability=min_probability, min_margin=min_margin, weights=weights,
             allow_mixed_sources=allow_mixed_sources, **choosing, **writing,
@@ -91,9 +94,13 @@ def publish(
         console.print(f"Uploaded: {url}", highlight=False, soft_wrap=True)
 
 
-def _excluded(exclusions: Any) -> dict[str, int]:
+def _left_out(store: "VoteStore") -> dict[str, int]:
+    """Reason -> annotators whose votes are not among `store.votes()`, by a lead's decision or their own."""
+    exclusions = store.exclusions()
     standing = exclusions[exclusions["lifted_at"].isna()]
-    return {str(reason): int(count) for reason, count in standing["reason"].value_counts().items()}
+    counts = {str(reason): int(count) for reason, count in standing["reason"].value_counts().items()}
+    withdrawn = len(store.withdrawals())
+    return counts | ({"consent withdrawn, votes removed": withdrawn} if withdrawn else {})
 
 
 def _weights(pairs: list[str] | None) -> dict[str, float] | None:

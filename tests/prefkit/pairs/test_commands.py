@@ -26,6 +26,8 @@ def voted(small, cast):
     store.record(votes.astype(object).where(votes.notna(), None).to_dict("records"))
     store.register("careless", "human")
     store.exclude("careless", "failed the known questions")
+    store.register("gone", "human")
+    store.withdraw("gone")
     store.close()
     return small
 
@@ -41,7 +43,9 @@ def test_a_dry_run_prints_the_funnel_with_a_reason_for_each_drop(voted):
 def test_build_and_publish(voted, tmp_path):
     said = run("build-pairs", voted.root, "--pick-a-pic", "--weights", "margin")
     assert "Dataset:" in said and list(voted.path("pairs/pick-a-pic").glob("*.parquet"))
-    assert "1 annotator excluded: failed the known questions" in voted.path("pairs/README.md").read_text()
+    card = voted.path("pairs/README.md").read_text()
+    assert "1 annotator excluded: failed the known questions" in card
+    assert "1 annotator excluded: consent withdrawn, votes removed" in card
     assert "Release:" in run("publish", voted.path("pairs"), "--output", tmp_path / "release")
     assert (tmp_path / "release" / "pairs" / "train.parquet").exists()
 
