@@ -37,6 +37,11 @@ def _powers(count: int) -> np.ndarray:
 class TimeConvolution(nn.Module):
     """Does to eight frames what a Conv3d with a kernel of five frames does to the four windows in them."""
 
+    windows: Tensor
+    frames: Tensor
+    kernels: Tensor
+    bias: Tensor | None
+
     def __init__(self, convolution: nn.Conv3d):
         """Takes over the weights of a convolution without padding; its stride in time is one."""
         super().__init__()

@@ -65,7 +65,7 @@ def _wrist(rng: np.random.Generator, frames: int, fps: float, side: int) -> np.n
 
 def _blinks(rng: np.random.Generator, frames: int, fps: float) -> np.ndarray:
     """Blinks of about a fifth of a second, 0.7 a second on average, never overlapping."""
-    opening = np.ones(frames)
+    opening: np.ndarray = np.ones(frames)
     time = rng.exponential(1 / 0.7) - 0.4
     while time < frames / fps:
         distance = np.abs(np.arange(frames) / fps - time) / 0.11
