@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prefkit.media import Frame
-from prefkit.metrics.face_detectors import chosen_detector
-from prefkit.metrics.face_tracks import FaceTrack, Sample, face_track, smoothed
+from prefkit.metrics.face_detectors import chosen_detector, shrunk
+from prefkit.metrics.face_tracks import OVERLAP, FaceTrack, Sample, face_track, intersection_over_union, smoothed
 from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip, lacking_packages
 from prefkit.metrics.supplied import for_frames
 
 STRIDE = 5  # frames
+EVERYWHERE = 25  # frames: so often the whole picture is searched, in between the surroundings of the known faces
+REACH = 0.6  # of a face's size, to either side
 CUT = 40.0  # grey levels, mean over a thumbnail, from one sample to the next: another scene
 THUMBNAIL = 32
 DETECTORS = ("yunet", "mediapipe_face")  # names of weights
@@ -55,13 +57,32 @@ class _FaceReader:
     def _look_at(self, frame: Frame) -> None:
         import cv2
 
-        thumbnail = cv2.resize(frame.rgb, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.int16)
+        small, scale = shrunk(frame.rgb)
+        thumbnail = cv2.resize(small, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.int16)
         cut = self._thumbnail is not None and float(np.abs(thumbnail - self._thumbnail).mean()) > CUT
         self._thumbnail = thumbnail
-        found = self._detect(frame.rgb)
+        known = self._samples[-1].boxes * scale if self._samples and not cut and frame.index % EVERYWHERE else None
+        found = None if known is None else self._near(small, known)
+        if found is None:
+            found = self._detect(small)
+        found = found / scale
         self._samples.append(Sample(frame.index, found[:, :4], cut))
         if found.shape[1] > 4:
             self._points[frame.index] = found[:, 4:14].reshape(-1, 5, 2)
+
+    def _near(self, small: np.ndarray, known: np.ndarray) -> np.ndarray | None:
+        """The faces that were there at the last sample, sought around where they were; None if all are lost."""
+        found = []
+        for box in known:
+            reach = (box[2:] - box[:2]) * REACH
+            left, top = (int(max(0, side)) for side in box[:2] - reach)
+            right, bottom = (int(side) for side in box[2:] + reach)
+            faces = self._detect(np.ascontiguousarray(small[top:bottom, left:right]))
+            faces = faces + np.tile([left, top], faces.shape[1] // 2)
+            overlaps = intersection_over_union(box, faces[:, :4])
+            if len(faces) and overlaps.max() >= OVERLAP:
+                found.append(faces[overlaps.argmax()])
+        return np.stack(found) if found else None
 
 
 def faces(scored: ScoredClip) -> _FaceReader:
