@@ -62,7 +62,7 @@ def forest_plot(rows: Sequence[Mapping[str, Any]]) -> Markup:
     rows = [row for row in rows if row["win_rate"] is not None]
     if not rows:
         return Markup('<p class="muted">no metric has a win rate</p>')
-    width, left, right, line = 900, 190, 130, 34
+    width, left, right, line = 900, 190, 150, 34
     bottom = 12 + line * len(rows)
 
     def at(rate: float) -> float:
