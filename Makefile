@@ -47,4 +47,4 @@ $(VENV)/.installed-%: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf demo prove pretraining .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo prove pretraining learning .pytest_cache .mypy_cache .ruff_cache .hypothesis

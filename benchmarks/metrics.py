@@ -186,7 +186,8 @@ def published_steps(source: Path, model: SyncNet, folder: Path, boxes: np.ndarra
     ffmpeg("-i", avi, "-qscale:v", "2", "-threads", "1", "-f", "image2", folder / "%06d.jpg")
     ffmpeg("-i", avi, "-ac", "1", "-vn", "-acodec", "pcm_s16le", "-ar", "16000", wav)
     files = sorted(folder.glob("[0-9]*.jpg"))
-    found = boxes[: len(files)] if boxes is not None else detect_everywhere(files)
+    # the program may repeat the last frame
+    found = detect_everywhere(files) if boxes is None else boxes[np.minimum(np.arange(len(files)), len(boxes) - 1)]
     half = medfilt(np.max(found[:, 2:] - found[:, :2], axis=1) / 2, 13)
     x, y = (medfilt((found[:, side] + found[:, side + 2]) / 2, 13) for side in (0, 1))
     writer = cv2.VideoWriter(str(folder / "crops.avi"), cv2.VideoWriter_fourcc(*"XVID"), 25, (224, 224))

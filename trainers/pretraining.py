@@ -10,6 +10,7 @@ the seed of a sample.
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -66,19 +67,33 @@ def build_model(latent_channels: int) -> PortraitWanTransformer3DModel:
     )  # fmt: skip
 
 
-def pretrain(folder: Path, recipe: Recipe, workers: int) -> Progress:
-    """Trains until `recipe.steps`, saving to `folder` as it goes."""
-    # --- data
+def prepare_data(folder: Path, recipe: Recipe, workers: int) -> tuple[dict[str, torch.Tensor], PatchAutoencoder]:
+    """Fits the autoencoder and encodes the portraits, as far as `folder` does not have them."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "autoencoder").exists():
         fit_autoencoder().save_pretrained(folder / "autoencoder")
     data = prepare(folder / "data", folder / "autoencoder", recipe.clips, workers)
+    return data, PatchAutoencoder.from_pretrained(folder / "autoencoder")
 
+
+def build_tiny(autoencoder: PatchAutoencoder) -> TinyBackbone:
+    """The tiny model, untrained."""
+    return TinyBackbone(build_model(autoencoder.config.latent_channels), autoencoder)
+
+
+def pretrain(
+    folder: Path,
+    recipe: Recipe,
+    data: dict[str, torch.Tensor],
+    autoencoder: PatchAutoencoder,
+    build: Callable[[PatchAutoencoder], TinyBackbone] = build_tiny,
+) -> Progress:
+    """Trains what `build` makes until `recipe.steps`, saving to `folder` as it goes; its weights end in average/."""
     # --- model and optimiser
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    model = build_model(data["latents"].shape[1])
-    backbone = TinyBackbone(model, PatchAutoencoder.from_pretrained(folder / "autoencoder"))
-    model.train()
+    backbone = build(autoencoder)
+    model = backbone.model.train()
     average: Any = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema)
     )
@@ -202,7 +217,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that draw and encode portraits")
     options = parser.parse_args()
     recipe = Recipe()
-    ship(options.folder, recipe, pretrain(options.folder, recipe, options.workers))
+    data, autoencoder = prepare_data(options.folder, recipe, options.workers)
+    ship(options.folder, recipe, pretrain(options.folder, recipe, data, autoencoder))
 
 
 if __name__ == "__main__":

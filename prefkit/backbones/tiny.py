@@ -34,10 +34,10 @@ class TinyBackbone:
     num_frames = 25
     prediction_type = "flow"
 
-    def __init__(self, transformer: PortraitWanTransformer3DModel, autoencoder: PatchAutoencoder):
-        self.model = transformer.float().eval()
+    def __init__(self, model: Any, autoencoder: PatchAutoencoder):
+        self.model = model.float().eval()
         self.autoencoder = autoencoder.float().eval()
-        self.weights_hash = weights_hash(transformer, autoencoder)
+        self.weights_hash = weights_hash(model, autoencoder)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path = SHIPPED, *, device: Any = None) -> "TinyBackbone":
@@ -115,8 +115,12 @@ class TinyBackbone:
         clean latents and turned into the velocity here: its width is less than a patch of noise has
         numbers, so it can describe a clip but not noise (Li & He 2025, arXiv 2511.13720).
         """
+        sigma = (timesteps / 1000).clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)
+        return (noisy - self._clean(noisy, timesteps, conditioning)) / sigma
+
+    def _clean(self, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
         reference = conditioning["reference"]
-        clean = self.model(
+        return self.model(
             hidden_states=torch.cat([reference, noisy], dim=2),
             timestep=timesteps,
             encoder_hidden_states=noisy.new_zeros(len(noisy), 1, self.model.config.text_dim),
@@ -124,8 +128,6 @@ class TinyBackbone:
             skeleton_latents=conditioning["skeleton"],
             audio_embeds=conditioning["speech"],
         ).sample[:, :, 1:]
-        sigma = (timesteps / 1000).clamp(min=MIN_SIGMA).view(-1, 1, 1, 1, 1)
-        return (noisy - clean) / sigma
 
     @torch.no_grad()
     def sample(
