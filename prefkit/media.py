@@ -358,12 +358,13 @@ class _RGB:
     """Frames to RGB with one scaler for all: setting one up takes longer than converting a small frame."""
 
     def __init__(self) -> None:
-        self._full, self._rgb = VideoReformatter(), VideoReformatter()
+        self._full, self._planes = VideoReformatter(), VideoReformatter()
 
     def __call__(self, frame: Any) -> np.ndarray:
         # by way of 4:4:4: FFmpeg's direct conversion does not interpolate chroma and darkens by one level
         full = frame if frame.format.is_rgb else self._full.reformat(frame, format="yuv444p")
-        image = self._rgb.reformat(full, format="rgb24").to_ndarray()
+        # plane by plane: the same bytes as FFmpeg's rgb24, in half the time
+        image = self._planes.reformat(full, format="gbrp").to_ndarray()
         # phones store frames lying down with the angle beside them (counter-clockwise degrees)
         turns = round(_rotation(frame) / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -27,6 +27,7 @@ WINDOW_FRAMES = 5
 WINDOW_COLUMNS = 20  # MFCC columns of 10 ms
 COLUMNS_PER_FRAME = 4
 COEFFICIENTS = 13
+TOGETHER = 16  # windows: the last layers' weights, 19 MB, are read from memory once for all of them
 COLUMN_SAMPLES, COLUMN_STEP = 400, 160  # 25 ms every 10 ms, the defaults of python_speech_features
 PIECE_COLUMNS = 3000
 
@@ -133,12 +134,13 @@ class SyncEmbedder:
     """A SyncNet made ready for scoring: same results, about half the time.
 
     Batch norm is folded into the convolutions. The first one over frames, half of the work, shares its
-    arithmetic among four windows; the later ones span one frame and so are convolutions of pictures.
+    arithmetic among eight windows; the later ones span one frame and so are convolutions of pictures.
     """
 
     config: SyncNetConfig
-    frames: TimeConvolution  # [8, 3, S, S] -> [4, C, h, w]
-    lips: nn.Sequential  # [B, C, h, w] -> [B, embedding]
+    frames: TimeConvolution  # [12, 3, S, S] -> [8, C, h, w]
+    pool: nn.Module  # to half the height and width
+    lips: nn.Sequential  # [B, C, h / 2, w / 2] -> [B, embedding]
     audio: nn.Sequential  # [B, 1, 13, 20] -> [B, embedding]
 
 
@@ -147,12 +149,13 @@ def make_embedder(model: SyncNet) -> SyncEmbedder:
     model = model.eval()
     first, norm, *rest = model.netcnnlip
     assert isinstance(first, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d)
-    lips = nn.Sequential(*_folded(nn.Sequential(*rest)), nn.Flatten(), *_folded(model.netfclip))
+    pool, *later = _folded(nn.Sequential(*rest))
+    lips = nn.Sequential(*later, nn.Flatten(), *_folded(model.netfclip))
     audio = nn.Sequential(*_folded(model.netcnnaud), nn.Flatten(), *_folded(model.netfcaud))
     for tower in (lips, audio):
         tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     frames = TimeConvolution(fuse_conv_bn_eval(first, norm))
-    return SyncEmbedder(model.config, frames, lips.requires_grad_(False), audio.requires_grad_(False))
+    return SyncEmbedder(model.config, frames, pool, lips.requires_grad_(False), audio.requires_grad_(False))
 
 
 def _folded(layers: nn.Sequential) -> list[nn.Module]:
@@ -346,34 +349,38 @@ def count_windows(num_frames: int, num_samples: int, num_columns: int, mode: Mod
 
 
 class LipWindows:
-    """Embeds windows of five frames, four at a time, while the frames come in; no more than eight are kept."""
+    """Embeds windows of five frames while the frames come in, of which no more than twelve are kept."""
 
     def __init__(self, embedder: SyncEmbedder, windows: int):
         """Prepares for the first `windows` windows of a clip."""
         self._embedder, self._windows = embedder, windows
         self._frames: list[Tensor] = []
+        self._features: list[Tensor] = []  # of the windows that wait for the later layers
         self._embeddings: list[Tensor] = []
-        self._embedded = 0
+        self._seen = 0
 
     @property
     def full(self) -> bool:
         """Whether all windows are embedded."""
-        return self._embedded == self._windows
+        return self._seen == self._windows
 
     def add(self, frame: np.ndarray) -> None:
         """Takes the next frame, uint8 [S, S, 3] RGB."""
         self._frames.append(torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1))
-        wanted = min(WINDOWS, self._windows - self._embedded)
+        wanted = min(WINDOWS, self._windows - self._seen)
         if wanted and len(self._frames) == wanted + WINDOW_FRAMES - 1:
-            self._embed(wanted)
+            self._see(wanted)
 
     @torch.inference_mode()
-    def _embed(self, windows: int) -> None:
-        missing = FRAMES - len(self._frames)  # at the clip's end, where fewer than four windows are left
+    def _see(self, windows: int) -> None:
+        missing = FRAMES - len(self._frames)  # at the clip's end, where fewer than eight windows are left
         pictures = torch.stack(self._frames + self._frames[-1:] * missing).float()
-        self._embeddings.append(self._embedder.lips(self._embedder.frames(pictures)[:windows]))
-        self._embedded += windows
+        self._features.append(self._embedder.pool(self._embedder.frames(pictures)[:windows]))
+        self._seen += windows
         self._frames = self._frames[windows:]
+        if self.full or WINDOWS * len(self._features) == TOGETHER:
+            self._embeddings.append(self._embedder.lips(torch.cat(self._features)))
+            self._features = []
 
     def embeddings(self) -> np.ndarray:
         """float32 [windows, D].
@@ -382,7 +389,7 @@ class LipWindows:
             ValueError: fewer frames came in than the windows need.
         """
         if not self.full:
-            raise ValueError(f"{self._windows} windows were announced and the frames filled {self._embedded}")
+            raise ValueError(f"{self._windows} windows were announced and the frames filled {self._seen}")
         return torch.cat(self._embeddings).numpy()
 
 

@@ -80,15 +80,15 @@ def test_folded_towers_equal_the_network():
     fill_like_the_golden_file(model)
     model.eval()
     embedder = make_embedder(model)
-    frames, columns = torch.rand(8, 3, 64, 64) * 255, torch.randn(3, 1, 13, 20)
-    windows = torch.stack([frames[index : index + 5].transpose(0, 1) for index in range(4)])
+    frames, columns = torch.rand(12, 3, 64, 64) * 255, torch.randn(3, 1, 13, 20)
+    windows = torch.stack([frames[index : index + 5].transpose(0, 1) for index in range(8)])
     with torch.inference_mode():
-        found = embedder.lips(embedder.frames(frames))
+        found = embedder.lips(embedder.pool(embedder.frames(frames)))
         torch.testing.assert_close(found, model.forward_lip(windows), rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(embedder.audio(columns), model.forward_aud(columns), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("windows", [1, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("windows", [1, 4, 7, 8, 9, 16, 17])
 def test_any_number_of_windows_is_embedded_as_one_by_one(windows):
     model = SyncNet(SMALL)
     fill_like_the_golden_file(model)
@@ -97,7 +97,7 @@ def test_any_number_of_windows_is_embedded_as_one_by_one(windows):
     bgr = torch.from_numpy(frames[..., ::-1].copy()).permute(3, 0, 1, 2).float()
     with torch.inference_mode():
         wanted = torch.cat([model.forward_lip(bgr[None, :, index : index + 5]) for index in range(windows)]).numpy()
-    assert relative_error(embed_lips(frames, windows, make_embedder(model)), wanted) < 1e-5
+    assert relative_error(embed_lips(frames, windows, make_embedder(model)), wanted) < 1e-4
 
 
 def test_long_sound_in_pieces_has_the_columns_of_the_whole():
