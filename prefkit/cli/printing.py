@@ -22,9 +22,12 @@ def print_summary(title: str, summary: dict[str, Any]) -> None:
 
 
 def print_evaluation(workspace: Path, run: str) -> None:
-    """The evaluation of a run as a table, a line a metric that has values."""
-    results = json.loads((workspace / "reports" / f"evaluation-{run}.json").read_text())["results"]
-    print_results([row for row in results if row["base_mean"] is not None])
+    """The evaluation of a run as a table, a line a metric that has values; and below it the distances of sets."""
+    found = json.loads((workspace / "reports" / f"evaluation-{run}.json").read_text())
+    print_results([row for row in found["results"] if row["base_mean"] is not None])
+    for row in found.get("sets", []):
+        value = f"{row['value']:.4g}" if row["error"] is None else f"none: {row['error']}"
+        console.print(f"{row['metric']} of {row['model']} to real clips, by {row['extractor']}: {value}", markup=False)
 
 
 def print_results(results: Sequence[Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from prefkit.cli.options import BackboneName, Checkpoint, Run, Seed, Workers, WorkspacePath
-from prefkit.cli.parsing import options_file, typed_options, weighted_regions
+from prefkit.cli.parsing import named_paths, options_file, typed_options, weighted_regions
 from prefkit.cli.printing import console, print_evaluation, print_results, print_summary
 
 
@@ -71,6 +71,13 @@ def evaluate(
     per_condition: Annotated[int, typer.Option(help="Clips of each model a condition gets.", min=1)] = 1,
     human: Annotated[bool, typer.Option("--human", help="Ask people: open blind comparisons, count votes.")] = False,
     votes: Annotated[int, typer.Option(help="With --human: votes each comparison wants.", min=1)] = 3,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH of a network's weights, or NAME=hf://owner/repo/file; again for more."),
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option(help="A folder of real clips: both models' Fréchet distances to them as sets.")
+    ] = None,
     workers: Workers = 1,
     seed: Seed = 0,
 ) -> None:
@@ -88,7 +95,7 @@ def evaluate(
         "seed": seed,
     }
     if not human:
-        evaluate_run(opened, run, workers=workers, **options)
+        evaluate_run(opened, run, workers=workers, weights=named_paths(weights), real=real, **options)
         print_evaluation(workspace, run)
         return
     found = evaluate_by_people(opened, run, target_votes=votes, **options)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,9 +10,12 @@ import pandas as pd
 from prefkit.backbones.contract import Backbone, with_own_model
 from prefkit.backbones.tiny import TinyBackbone
 from prefkit.evaluation import clip_scores, compare_models
+from prefkit.loop.real_clips import against_real, describe_real
 from prefkit.loop.sizes import HELD_OUT, MARGINS
 from prefkit.loop.tuning import tuned_backbone, write_card
 from prefkit.metrics.catalogue import METRICS
+from prefkit.metrics.set_features import SIZES
+from prefkit.metrics.weight_files import local_file, weights_hash
 from prefkit.sampling import sample_candidates
 from prefkit.scoring import score_candidates
 from prefkit.synthetic.known_truth import DIRECTIONS, known_truth_scores
@@ -19,6 +23,7 @@ from prefkit.tables import CANDIDATES, CONDITIONS, SCORES
 from prefkit.workspace import Workspace, atomic_write
 
 Row = dict[str, Any]
+SET_NETWORKS = {*SIZES, "mediapipe_landmarks"}  # what set-level measures read
 
 
 def evaluate(
@@ -29,17 +34,36 @@ def evaluate(
     per_condition: int = 1,
     seed: int = 0,
     workers: int = 1,
+    weights: Mapping[str, str | Path] | None = None,
+    real: str | Path | None = None,
 ) -> dict[str, Any]:
     """Samples base and tuned model on held-out conditions with the same seeds and compares them.
 
-    `backbone` is the base, without an adapter; by default it is the tiny model.
-
     Writes reports/evaluation-<run>.json and returns its content; one of the same models, seed and metrics
     is not made again.
+
+    Args:
+        workspace: has the run and conditions of the split evaluate.
+        run: the tuned model's.
+        backbone: the base, without an adapter; by default the tiny model.
+        per_condition: clips of each model a condition gets.
+        seed: of the clips and the bootstrap.
+        workers: processes that score.
+        weights: of the metrics' networks, and of the set-level extractors inception and i3d: a path, or
+            hf://owner/repo/file.
+        real: a folder of real clips, to which both models' distances as sets are measured.
+
+    Raises:
+        PrefkitError: there is no such run, nothing is held out, a weight file is unknown, or `real` holds
+            fewer than two clips.
     """
+    files = {name: local_file(path) for name, path in (weights or {}).items()}
+    of_sets = {name: path for name, path in files.items() if name in SET_NETWORKS}
+    measured_against = {} if real is None else {"real": describe_real(Path(real), of_sets)}
     base: Backbone = TinyBackbone.from_pretrained() if backbone is None else backbone
     adapter_hash = sample_both(workspace, run, base, per_condition=per_condition, seed=seed)
-    score_candidates(workspace, workers=workers)
+    of_clips = {name: path for name, path in files.items() if name not in SIZES}
+    score_candidates(workspace, weights=of_clips, workers=workers)
     what = {
         "run": run,
         "base": {"name": base.name, "weights_hash": base.weights_hash},
@@ -47,12 +71,18 @@ def evaluate(
         "seed": seed,
         "per_condition": per_condition,
         "metrics": {name: metric.version for name, metric in METRICS.items()},
+        **({"weights": {name: weights_hash(path) for name, path in of_clips.items()}} if of_clips else {}),
+        **measured_against,
     }
     path = workspace.path(f"reports/evaluation-{run}.json")
     earlier = json.loads(path.read_text()) if path.exists() else {}
     if what.items() <= earlier.items():
         return earlier
-    result = what | {"results": _compare_with_base(workspace, adapter_hash, seed)}
+    base_clips, tuned_clips = with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, adapter_hash))
+    result = what | {"results": _compare(workspace, base_clips, tuned_clips, seed)}
+    if real is not None:
+        models = {"base": base_clips, "tuned": tuned_clips}
+        result["sets"] = against_real(workspace, models, Path(real), of_sets)
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
     write_card(workspace, run)
@@ -68,8 +98,7 @@ def sample_both(workspace: Workspace, run: str, base: Backbone, *, per_condition
     return adapter_hash
 
 
-def _compare_with_base(workspace: Workspace, adapter_hash: str, seed: int) -> list[Row]:
-    base, tuned = with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, adapter_hash))
+def _compare(workspace: Workspace, base: list[Row], tuned: list[Row], seed: int) -> list[Row]:
     scores = all_scores(workspace, base), all_scores(workspace, tuned)
     synthetic = bool(scores[0]["metric"].isin(list(DIRECTIONS)).any())
     directions = (DIRECTIONS if synthetic else {}) | {name: metric.direction for name, metric in METRICS.items()}

@@ -91,6 +91,7 @@ def _evaluation(result: Mapping[str, Any]) -> Evaluation:
         results=result["results"],
         primary="true_lip_sync" if "true_lip_sync" in measured else None,
         remark="Held-out conditions, unseen by annotators and training, sampled with the same seeds by both models.",
+        sets=result.get("sets", ()),
     )
 
 

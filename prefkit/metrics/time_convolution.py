@@ -21,7 +21,7 @@ ONE = 1
 
 
 def interpolation() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices of the algorithm: windows [8, 12] from products, products [12, 5] from slices, and [12, 12] from frames."""
+    """Matrices of the algorithm: windows [8, 12] from products, products [12, 5] from slices, [12, 12] from frames."""
     windows, slices, all_powers = (_powers(count) for count in (WINDOWS, SLICES, FRAMES))
     frames = np.linalg.inv(all_powers).T
     size = np.abs(frames).sum(axis=1, keepdims=True)  # so that single precision is used alike by all products

@@ -61,12 +61,15 @@ class Evaluation:
         results: rows of `prefkit.evaluation.compare_models`.
         primary: the metric whose win rate is the headline; None for no headline.
         remark: what was compared: conditions, seeds, who judges.
+        sets: distances of both models' clips to real ones: model and the fields of
+            `prefkit.metrics.set_level.SetScore`.
     """
 
     title: str
     results: Sequence[Mapping[str, Any]]
     primary: str | None = None
     remark: str = ""
+    sets: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

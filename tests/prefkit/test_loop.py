@@ -8,14 +8,18 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from prefkit.errors import PrefkitError
 from prefkit.loop.demo import run_loop
+from prefkit.loop.evaluating import evaluate
 from prefkit.loop.people import evaluate_by_people
 from prefkit.loop.reporting import report
 from prefkit.loop.rounds import open_round, round_history
 from prefkit.loop.sizes import DEMO
 from prefkit.loop.tuning import tune
+from prefkit.media import write_clip
 from prefkit.pairs import load_pairs
 from prefkit.synthetic.judge import make_judge
+from prefkit.synthetic.portrait import make_portrait
 from prefkit.tables import CANDIDATES, CRITERIA, TABLES
 from prefkit.votes.simulated import simulate_votes
 from prefkit.votes.store import VoteStore
@@ -136,6 +140,23 @@ def test_the_tuned_model_samples_the_next_round(finished, tmp_path):
     assert [(row["round"], row["model"], row["comparisons"]) for row in history] == [(0, "base", 16), (1, "dpo", 8)]
     assert history[1]["votes"] == 8 * 3 and "sync_d" in history[1]["means"]
     assert "<h2>Rounds</h2>" in report(workspace).read_text()
+
+
+def test_both_models_are_measured_against_real_clips_as_sets(finished, tmp_path):
+    root = shutil.copytree(finished[0], tmp_path / "w")
+    workspace = Workspace.open(root)
+    for seed in range(3):
+        portrait = make_portrait(22_000_000 + seed, num_frames=25)
+        write_clip(tmp_path / "real" / f"{seed}.mp4", portrait.frames, 25)
+    found = evaluate(workspace, "dpo", seed=3, real=tmp_path / "real")
+    rows = {(row["model"], row["metric"]): row for row in found["sets"]}
+    for model in ("base", "tuned"):
+        assert rows[model, "efid"]["value"] > 0 and rows[model, "efid"]["num_reference"] == 75
+        assert rows[model, "fid"]["value"] is None and "--weights inception=PATH" in rows[model, "fid"]["error"]
+    assert found["real"]["clips"] == 3 and evaluate(workspace, "dpo", seed=3) == found
+    assert "Whole sets against real clips" in report(workspace).read_text()
+    with pytest.raises(PrefkitError, match="expected at least 2 real clips"):
+        evaluate(workspace, "dpo", seed=3, real=root / "tables")
 
 
 @pytest.mark.parametrize("reference", ["adapter_off", "copy"])
