@@ -52,21 +52,22 @@ CLIPS, COMPARISONS, VOTES, ANNOTATORS = 4, 3, 3, 6
 # Lip-sync lives in a few cells of the latents.
 REGIONS = {"mouth": 20.0}
 TRAINING: dict[str, Any] = {
-    "max_steps": 120,
+    "max_steps": 100,
     "beta": 500.0,
     "loss_type": ["sigmoid", "sft"],
     "loss_weights": [1.0, 20.0],
     "reference": "cached",
     "learning_rate": 2e-4,
-    "timestep_low": 200.0,
+    # where the lips are decided: nearer to the clip the error is about texture
+    "timestep_low": 400.0,
     "eval_pairs": 200,
-    "eval_steps": 120,
-    "save_steps": 60,
+    "eval_steps": 100,
+    "save_steps": 50,
     "logging_steps": 10,
     "report_to": "none",
 }
 FULL: dict[str, Any] = {"use_peft": False, "learning_rate": 3e-5}
-LOSSES = ("sigmoid", "robust", "davidson")
+LOSSES = ("sigmoid", "robust", "davidson")  # as it is, told the share of wrong labels, knowing of ties
 WRONG = (0.0, 0.2, 0.35)
 
 
@@ -84,7 +85,8 @@ def main() -> None:
     if options.what == "losses":
         for seed in options.seeds:
             for wrong in WRONG:
-                for loss in LOSSES:
+                # without wrong labels robust is sigmoid
+                for loss in LOSSES if wrong else [name for name in LOSSES if name != "robust"]:
                     run("DiT", wrong, seed, loss, with_loss(loss, wrong, seed))
     write_report()
 
