@@ -18,6 +18,7 @@ Mode = Literal["reference", "valid"]
 
 VSHIFT = 15  # frames searched on either side
 MIN_OVERLAP = 5  # windows a shift must be averaged over in "valid" mode
+PIECE = 1024  # windows compared at once, so that long clips take no more memory
 EPSILON = 1e-6  # added to every difference by torch.nn.functional.pairwise_distance
 
 
@@ -93,13 +94,14 @@ def distances_by_shift(
         float64 [n, 2 * vshift + 1]; where i + s lies outside the clip, the distance to zeros as published,
         or NaN.
     """
-    lips = np.asarray(lip_embeddings, dtype=np.float64)
-    sound = np.asarray(audio_embeddings, dtype=np.float64)
-    windows = len(lips)
-    padded = np.pad(sound, ((vshift, vshift), (0, 0)))
+    windows = len(lip_embeddings)
+    padded = np.pad(audio_embeddings, ((vshift, vshift), (0, 0)))
     distances = np.empty((windows, 2 * vshift + 1))
-    for column in range(2 * vshift + 1):
-        distances[:, column] = np.linalg.norm(lips - padded[column : column + windows] + EPSILON, axis=1)
+    for first in range(0, windows, PIECE):
+        lips = lip_embeddings[first : first + PIECE].astype(np.float64)
+        for column in range(2 * vshift + 1):
+            sound = padded[first + column : first + column + len(lips)]
+            distances[first : first + PIECE, column] = np.linalg.norm(lips - sound + EPSILON, axis=1)
     if pad_with_zeros:
         return distances
     index = np.arange(windows)[:, None] + np.arange(-vshift, vshift + 1)
