@@ -28,7 +28,6 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command line; a user's mistake ends with exit code 2."""
-    # nothing of the loop needs a hub; a library that asks one would only wait
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
