@@ -1,6 +1,6 @@
 """How fast and how lean scoring is, as ratios measured side by side, one thread a process.
 
-    python benchmarks/metrics.py                                  all parts, as published in results/
+    python benchmarks/metrics.py [--part PART …]                  as published in results/; other parts stay
     python benchmarks/metrics.py --seconds 2 --clips 8 --minutes 0.5 --out /tmp/x    a quick look
 
 1. network: SyncNet's towers against the window-by-window evaluation as published; equal to 1e-4.
@@ -10,8 +10,8 @@
 3. workers: clips scored by two processes against one, each from a fresh start.
 4. memory: the largest resident size while a long clip is scored by every metric, against a short one.
 
-Weights are random in the published format: they change no time. With --clip FILE part 2 takes a real clip;
-without, a drawn portrait enlarged to 1080p with its box supplied to both sides.
+Weights are random in the published format: they change no time. Part 2 needs a real talking clip (--clip FILE):
+a detector finds no face in drawn portraits.
 """
 
 import argparse
@@ -47,6 +47,7 @@ from prefkit.synthetic.portrait import make_portrait
 from prefkit.workspace import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
+TALKING = Path(__file__).resolve().parents[2] / "shared" / "media" / "talking_25fps.mp4"
 CLAIMS = {"network": 2.0, "clip": 3.0, "workers": 1.7}
 MEMORY = 1500  # MB
 
@@ -57,29 +58,33 @@ def main() -> None:
         return print(json.dumps(memory_of(Path(options.score_in_process))))
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    chosen = options.part or ["network", "clip", "workers", "memory"]
-    results: dict[str, Any] = {"machine": machine(), "settings": {k: str(v) for k, v in vars(options).items() if v}}
-    with tempfile.TemporaryDirectory() as folder:
-        for part in chosen:
-            results[part] = PARTS[part](Path(folder), options)
-            print(part, json.dumps(results[part]), flush=True)
+    chosen = options.part or list(PARTS)
     out = Path(options.out or RESULTS)
+    known = json.loads((out / "metrics.json").read_text()) if (out / "metrics.json").exists() else {}
+    results: dict[str, Any] = {"machine": machine()}
+    with tempfile.TemporaryDirectory() as folder:
+        for part in PARTS:
+            if part in chosen:
+                load = round(os.getloadavg()[0], 1)
+                results[part] = PARTS[part](Path(folder), options) | {"commit": commit(), "load_at_the_start": load}
+                print(part, json.dumps(results[part]), flush=True)
+            elif part in known:
+                results[part] = known[part]
     with atomic_write(out / "metrics.json") as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n")
     with atomic_write(out / "metrics.md") as temporary:
         temporary.write_text(as_markdown(results))
-    kept = [results[part]["holds"] for part in chosen]
-    sys.exit(0 if all(kept) else 1)
+    sys.exit(0 if all(results[part]["holds"] for part in chosen) else 1)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", action="append", choices=["network", "clip", "workers", "memory"])
+    parser.add_argument("--part", action="append", choices=list(PARTS))
     parser.add_argument("--seconds", type=float, default=10, help="of the clips of parts 1 and 2")
     parser.add_argument("--clips", type=int, default=200, help="of part 3")
     parser.add_argument("--minutes", type=float, default=10, help="of the long clip of part 4")
     parser.add_argument("--repeats", type=int, default=3, help="of parts 1 and 2; the fastest of each side counts")
-    parser.add_argument("--clip", type=Path, help="a real talking clip for part 2")
+    parser.add_argument("--clip", type=Path, default=TALKING, help="a real talking clip for part 2")
     parser.add_argument("--out", help="folder of the results")
     parser.add_argument("--score-in-process", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -146,37 +151,33 @@ def network(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def clip(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    if not options.clip.is_file():
+        sys.exit(f"part 'clip' needs a real talking clip and there is no {options.clip}; name one with --clip")
     weights = random_weights(folder)
-    source, supplied = folder / "clip.mp4", {}
-    if options.clip:
-        frames = (frame.rgb for frame in stream_frames(options.clip) if frame.seconds < options.seconds)
-        write_clip(source, frames, 25, read_audio(options.clip)[: round(16000 * options.seconds)], crf=18)
-    else:
-        portrait = make_portrait(23_000_000, num_frames=round(25 * options.seconds))
-        pictures = (cv2.resize(frame, (1080, 1080), interpolation=cv2.INTER_CUBIC) for frame in portrait.frames)
-        write_clip(source, (cv2.copyMakeBorder(p, 0, 0, 420, 420, 0) for p in pictures), 25, portrait.audio, crf=18)
-        supplied = {"boxes": np.tile([720.0, 220, 1200, 700], (len(portrait.frames), 1))}
+    source = folder / "clip.mp4"
+    frames = (frame.rgb for frame in stream_frames(options.clip) if frame.seconds < options.seconds)
+    write_clip(source, frames, 25, read_audio(options.clip)[: round(16000 * options.seconds)], crf=18)
     embedder_model = load_syncnet(weights)
     times, (published, ours) = side_by_side(
         options.repeats,
-        lambda: published_steps(source, embedder_model, folder / "steps", supplied.get("boxes")),
-        lambda: our_steps(source, weights, supplied),
+        lambda: published_steps(source, embedder_model, folder / "steps"),
+        lambda: our_steps(source, weights),
     )
-    return ratio("clip", *times) | {"sync_d_published_steps": published, "sync_d_prefkit": ours}
-
-
-def our_steps(source: Path, weights: Path, supplied: dict[str, np.ndarray]) -> float:
     about = probe(source)
-    scored = ScoredClip(
-        about.fps, about.height, about.width, read_audio(source), {}, {"syncnet": weights}, supplied=supplied
-    )
+    found = {"size": f"{about.width}x{about.height}", "sync_d_published_steps": published, "sync_d_prefkit": ours}
+    return ratio("clip", *times) | found
+
+
+def our_steps(source: Path, weights: Path) -> float:
+    about = probe(source)
+    scored = ScoredClip(about.fps, about.height, about.width, read_audio(source), {}, {"syncnet": weights})
     found = measure(scored, lambda: stream_frames(source), find_metrics(["sync_c", "sync_d", "sync_offset"]))["sync_d"]
     if not isinstance(found, Measurement):
         raise found
     return found.value
 
 
-def published_steps(source: Path, model: SyncNet, folder: Path, boxes: np.ndarray | None) -> float:
+def published_steps(source: Path, model: SyncNet, folder: Path) -> float:
     """What syncnet_python's pipeline does, step by step, with ffmpeg's programs and files between them."""
     folder.mkdir(exist_ok=True)
     for old in folder.rglob("*.jpg"):
@@ -186,8 +187,7 @@ def published_steps(source: Path, model: SyncNet, folder: Path, boxes: np.ndarra
     ffmpeg("-i", avi, "-qscale:v", "2", "-threads", "1", "-f", "image2", folder / "%06d.jpg")
     ffmpeg("-i", avi, "-ac", "1", "-vn", "-acodec", "pcm_s16le", "-ar", "16000", wav)
     files = sorted(folder.glob("[0-9]*.jpg"))
-    # the program may repeat the last frame
-    found = detect_everywhere(files) if boxes is None else boxes[np.minimum(np.arange(len(files)), len(boxes) - 1)]
+    found = detect_everywhere(files)
     half = medfilt(np.max(found[:, 2:] - found[:, :2], axis=1) / 2, 13)
     x, y = (medfilt((found[:, side] + found[:, side + 2]) / 2, 13) for side in (0, 1))
     writer = cv2.VideoWriter(str(folder / "crops.avi"), cv2.VideoWriter_fourcc(*"XVID"), 25, (224, 224))
@@ -326,9 +326,13 @@ def machine() -> dict[str, Any]:
     return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
         "versions": {name: version(name) for name in names},
     }
+
+
+def commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def as_markdown(results: dict[str, Any]) -> str:
@@ -339,13 +343,16 @@ def as_markdown(results: dict[str, Any]) -> str:
         "clip": "a 1080p clip, file to scores, against the published sequence of steps",
         "workers": "two workers against one, each from a fresh start",
     }
-    lines += ["| what | before | prefkit | ratio | claim | holds |", "|---|---|---|---|---|---|"]
+    lines += ["| what | before | prefkit | ratio | claim | holds | commit |", "|---|---|---|---|---|---|---|"]
     for part, words in what.items():
         if part in results:
             found = results[part]
             before, after = (value for name, value in found.items() if name.endswith("_s"))
             holds = "yes" if found["holds"] else "**no**"
-            lines.append(f"| {words} | {before} s | {after} s | {found['ratio']}× | {found['claim']}× | {holds} |")
+            lines.append(
+                f"| {words} | {before} s | {after} s | {found['ratio']}× | {found['claim']}× | {holds} "
+                f"| {found['commit']} |"
+            )
     if "network" in results:
         lines += ["", f"Embeddings differ by at most {results['network']['relative_difference']:.1e} of the largest."]
     if "memory" in results:
@@ -357,7 +364,7 @@ def as_markdown(results: dict[str, Any]) -> str:
             f"(claim: under {MEMORY} MB, {'holds' if results['memory']['holds'] else '**does not hold**'}).",
         ]
     about = results["machine"]
-    lines += ["", f"Machine: {about['cores']} cores ({about['processor']}), load {about['load']} at the start; "]
+    lines += ["", f"Machine: {about['cores']} cores ({about['processor']}); "]
     lines[-1] += ", ".join(f"{name} {number}" for name, number in about["versions"].items()) + "."
     return "\n".join(lines) + "\n"
 
