@@ -13,6 +13,7 @@ from annotation_ui.proxies import proxy_of
 from annotation_ui.signing import Signer
 from prefkit.errors import PrefkitError
 from prefkit.media import SAMPLE_RATE, MediaError, NoSoundError, read_audio
+from prefkit.skeletons.keypoints import read_keypoints
 from prefkit.tables import CANDIDATES, COMPARISONS, CONDITIONS
 from prefkit.votes.queue import Assignment
 from prefkit.workspace import Workspace
@@ -146,11 +147,10 @@ class Comparisons:
 def _face_of(keypoints: str, image: str) -> list[float] | None:
     from PIL import Image
 
-    with np.load(keypoints) as stored:
-        points = stored["keypoints"][:, _FACE_KEYPOINTS]
-    seen = points[points[..., 2] > 0]
     with Image.open(image) as opened:
         width, height = opened.size
+    points = read_keypoints(keypoints, (height, width))[:, _FACE_KEYPOINTS]
+    seen = points[points[..., 2] > 0]
     if not len(seen):
         return None
     return [float(np.median(seen[:, 0]) / width), float(np.median(seen[:, 1]) / height)]

@@ -22,6 +22,7 @@ from prefkit.media import (
 )
 from prefkit.progress import track
 from prefkit.skeletons.drawing import draw_skeleton
+from prefkit.skeletons.keypoints import write_keypoints
 from prefkit.skeletons.resampling import resample_frames, resample_keypoints
 from prefkit.tables import CONDITIONS, content_id
 from prefkit.workspace import Workspace, atomic_folder
@@ -220,7 +221,7 @@ class _Condition:
         write_clip(folder / files["skeleton"], self.skeleton, self.fps)
         if self.keypoints is not None:
             files["keypoints"] = "keypoints.npz"
-            np.savez(folder / files["keypoints"], keypoints=self.keypoints)
+            write_keypoints(folder / files["keypoints"], self.keypoints, self.skeleton.shape[1:3])
         return {name: f"media/{condition_id}/{file}" for name, file in files.items()} | {
             "condition_id": condition_id,
             "fps": self.fps,
@@ -239,11 +240,11 @@ def _motion(row: Row, portrait: np.ndarray, fps: float, estimator: Any) -> tuple
         keypoints = estimator(resample_frames(clip.frames, clip.fps, fps))
     else:
         size = portrait.shape[:2]
-        keypoints = resample_keypoints(_read_keypoints(Path(str(row["keypoints"]))), _keypoints_fps(row, fps), fps)
+        keypoints = resample_keypoints(_given_keypoints(Path(str(row["keypoints"]))), _keypoints_fps(row, fps), fps)
     return draw_skeleton(keypoints, size), keypoints
 
 
-def _read_keypoints(path: Path) -> np.ndarray:
+def _given_keypoints(path: Path) -> np.ndarray:
     try:
         stored = np.load(path, allow_pickle=False)
         points = stored["keypoints"] if path.suffix == ".npz" else stored

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from prefkit.backbones.adapters import load_adapter
@@ -16,6 +15,7 @@ from prefkit.cards import model_card
 from prefkit.errors import PrefkitError
 from prefkit.sampling import sample_candidates
 from prefkit.scoring import score_candidates
+from prefkit.skeletons.keypoints import read_keypoints
 from prefkit.tables import CONDITIONS, SCORES
 from prefkit.workspace import Workspace, atomic_write
 from trainers.config import DiffusionDPOConfig
@@ -133,9 +133,8 @@ class KeypointRegions:
             raise PrefkitError(
                 f"condition {row['condition_id']} has no keypoints, which --region is placed by; leave --region out"
             )
-        with np.load(self.workspace.path(path)) as stored:
-            points = stored["keypoints"][row["start"] : row["stop"]]
-        return region_map(points, self.regions, self.frame_size, shape)
+        points = read_keypoints(self.workspace.path(path), self.frame_size)
+        return region_map(points[row["start"] : row["stop"]], self.regions, self.frame_size, shape)
 
 
 def tuned_backbone(workspace: Workspace, run: str, backbone: Backbone | None = None) -> tuple[Backbone, str]:

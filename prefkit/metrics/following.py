@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefkit.errors import PrefkitError
 from prefkit.metrics.landmark_sources import WEIGHTS, is_drawn, landmark_frames
 from prefkit.metrics.metric import Measurement, Metric, NotScored, ScoredClip, lacking_packages
 from prefkit.metrics.supplied import for_frames
+from prefkit.skeletons.keypoints import read_keypoints
 
 ALPHA = 0.05  # of the body's larger side: nearer counts as correct
 SURE = 0.3  # confidence below which a supplied keypoint is not there
@@ -93,13 +95,9 @@ def _check(scored: ScoredClip) -> None:
 
 def _driving(scored: ScoredClip) -> np.ndarray:
     try:
-        with np.load(scored.condition["keypoints"]) as stored:
-            found = np.asarray(stored["keypoints"], np.float64)
-    except (OSError, ValueError, KeyError):
-        raise NotScored("bad_input", "the condition's file of driving keypoints cannot be read") from None
-    if found.ndim != 3 or found.shape[2] != 3:
-        raise NotScored("bad_input", f"the driving keypoints are of shape {list(found.shape)}; expected [T, K, 3]")
-    return found
+        return read_keypoints(scored.condition["keypoints"], (scored.height, scored.width)).astype(np.float64)
+    except PrefkitError as error:
+        raise NotScored("bad_input", str(error)) from None
 
 
 def _read_keypoints(scored: ScoredClip) -> tuple[np.ndarray, dict[str, Any]]:
@@ -154,7 +152,7 @@ def _pose_oks(scored: ScoredClip) -> Measurement:
 def _metric(name: str, score: Any, source: str, description: str) -> Metric:
     return Metric(
         name=name,
-        version="1",
+        version="2",
         direction="higher",
         unit="",
         needs=("driving keypoints", "keypoints of the clip (synthetic portraits: shipped network)"),

@@ -9,6 +9,7 @@ import numpy as np
 from prefkit.errors import PrefkitError
 from prefkit.media import write_clip, write_image, write_wav
 from prefkit.progress import track
+from prefkit.skeletons.keypoints import write_keypoints
 from prefkit.synthetic.portrait import FPS, Portrait, make_portrait
 from prefkit.tables import CONDITIONS, content_id
 from prefkit.workspace import Workspace, atomic_write
@@ -66,12 +67,6 @@ def check_portraits(splits: Mapping[str, int], *, seed: int) -> None:
         raise PrefkitError(f"the seed of the portraits is {seed}; expected 0 to {SEEDS_END // SEEDS_EACH - 2}")
 
 
-def read_keypoints(path: str | Path) -> np.ndarray:
-    """The driving keypoints [T, 18, 3] of a condition."""
-    with np.load(path) as stored:
-        return stored["keypoints"]
-
-
 def read_truth_file(path: str | Path) -> dict[str, np.ndarray]:
     """aperture, visemes, eye_opening, brow [T], head_pose [T, 4], landmarks [T, 68, 2] of a condition."""
     with np.load(path) as stored:
@@ -91,8 +86,7 @@ def _store(workspace: Workspace, condition_id: str, portrait: Portrait, split: s
     write_image(at["reference_image"], portrait.reference)
     write_wav(at["audio"], portrait.audio)
     write_clip(at["skeleton"], portrait.skeleton, FPS)
-    with atomic_write(at["keypoints"]) as temporary:
-        np.savez(temporary, keypoints=portrait.keypoints)
+    write_keypoints(at["keypoints"], portrait.keypoints, portrait.frames.shape[1:3])
     truth = ("aperture", "visemes", "eye_opening", "brow", "head_pose", "landmarks")
     with atomic_write(at["truth"]) as temporary:
         np.savez(temporary, **{name: getattr(portrait, name) for name in truth})

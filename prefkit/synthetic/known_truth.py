@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prefkit.media import read_clip
-from prefkit.synthetic.conditions import read_keypoints, read_truth_file
+from prefkit.skeletons.keypoints import read_keypoints
+from prefkit.synthetic.conditions import read_truth_file
 from prefkit.synthetic.reading import count_blinks, head_motion, keypoint_error, lip_sync, read_truth
 from prefkit.workspace import Workspace
 

@@ -6,7 +6,8 @@ import pytest
 from prefkit.backbones.tiny import skeleton_pixels
 from prefkit.errors import PrefkitError
 from prefkit.media import read_audio, read_clip, read_image
-from prefkit.synthetic.conditions import add_portraits, read_keypoints, read_truth_file
+from prefkit.skeletons.keypoints import read_keypoints
+from prefkit.synthetic.conditions import add_portraits, read_truth_file
 from prefkit.synthetic.portrait import make_portrait
 from prefkit.tables import CONDITIONS
 from prefkit.workspace import Workspace
