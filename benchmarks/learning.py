@@ -106,8 +106,9 @@ def run(backbone: str, wrong: float, seed: int, name: str, options: Mapping[str,
     if path.exists():
         return
     record = tune(workspace, name, options, seed=seed, regions=REGIONS, backbone=BACKBONES[backbone]())
-    adapter_hash = sample_both(workspace, name, BACKBONES[backbone](), per_condition=1, seed=0)
-    scores = [truth_of(workspace, which) for which in (None, adapter_hash)]
+    base = BACKBONES[backbone]()
+    adapter_hash = sample_both(workspace, name, base, per_condition=1, seed=0)
+    scores = [truth_of(workspace, base.weights_hash, which) for which in (None, adapter_hash)]
     rows = {row["metric"]: row for row in compare_models(scores[0], scores[1], DIRECTIONS, margins=MARGINS, seed=0)}
     held_out = next(entry for entry in reversed(record["history"]) if "eval_implicit_accuracy" in entry)
     result = {
@@ -128,10 +129,11 @@ def run(backbone: str, wrong: float, seed: int, name: str, options: Mapping[str,
     print(backbone, name, seed, wrong, json.dumps(brief(result)), flush=True)
 
 
-def truth_of(workspace: Workspace, adapter_hash: str | None) -> pd.DataFrame:
+def truth_of(workspace: Workspace, weights_hash: str, adapter_hash: str | None) -> pd.DataFrame:
     """What the reader of colours says of one model's clips of the held-out conditions."""
     conditions = {row["condition_id"]: row for row in workspace.rows(CONDITIONS)}
-    return pd.DataFrame(known_truth_scores(workspace, held_out_clips(workspace, adapter_hash), conditions))
+    clips = held_out_clips(workspace, weights_hash, adapter_hash)
+    return pd.DataFrame(known_truth_scores(workspace, clips, conditions))
 
 
 # --- what is trained on -------------------------------------------------------------------------------

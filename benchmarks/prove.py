@@ -84,7 +84,7 @@ def best_of_two(workspace: Workspace) -> list[dict[str, Any]]:
     judge = make_judge(workspace)
     conditions = {row["condition_id"]: row for row in workspace.rows(CONDITIONS)}
     clips: dict[str, list[dict[str, Any]]] = {}
-    for row in held_out_clips(workspace, None):
+    for row in held_out_clips(workspace, base.weights_hash, None):
         clips.setdefault(row["condition_id"], []).append(row)
     first = [rows[0] for rows in clips.values()]
     best = [

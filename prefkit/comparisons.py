@@ -37,7 +37,7 @@ def make_comparisons(
     """Appends the comparisons that are missing, within conditions and with a < b.
 
     For the purposes train and gold any two candidates of a condition and of this round may meet; for
-    evaluate a clip without an adapter meets clips with one that have its seed. A condition that already
+    evaluate a clip without an adapter meets clips with one that have its weights and seed. A condition that already
     has `per_condition` comparisons of this purpose and round gets no more.
 
     What is asked first:
@@ -210,7 +210,7 @@ def _possible_pairs(group: pd.DataFrame, purpose: str) -> list[tuple[str, str]]:
     if purpose != "evaluate":
         return list(itertools.combinations(sorted(group["candidate_id"]), 2))
     base, tuned = group[group["adapter_hash"].isna()], group[group["adapter_hash"].notna()]
-    met = base.merge(tuned, on="seed", suffixes=("_base", "_tuned"))
+    met = base.merge(tuned, on=["weights_hash", "seed"], suffixes=("_base", "_tuned"))
     pairs = zip(met["candidate_id_base"], met["candidate_id_tuned"], strict=True)
     return sorted((min(pair), max(pair)) for pair in pairs)
 

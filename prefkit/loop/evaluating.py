@@ -78,7 +78,8 @@ def evaluate(
     earlier = json.loads(path.read_text()) if path.exists() else {}
     if what.items() <= earlier.items():
         return earlier
-    base_clips, tuned_clips = with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, adapter_hash))
+    both = (held_out_clips(workspace, base.weights_hash, adapter) for adapter in (None, adapter_hash))
+    base_clips, tuned_clips = with_a_partner(*both)
     result = what | {"results": _compare(workspace, base_clips, tuned_clips, seed)}
     if real is not None:
         models = {"base": base_clips, "tuned": tuned_clips}
@@ -105,13 +106,15 @@ def _compare(workspace: Workspace, base: list[Row], tuned: list[Row], seed: int)
     return compare_models(*scores, directions, margins=MARGINS if synthetic else None, seed=seed)
 
 
-def held_out_clips(workspace: Workspace, adapter_hash: str | None) -> list[Row]:
-    """Candidates of held-out conditions by one model."""
+def held_out_clips(workspace: Workspace, weights_hash: str, adapter_hash: str | None) -> list[Row]:
+    """Candidates of held-out conditions by one model: a base, or a tuned one by its adapter."""
     held_out = {row["condition_id"] for row in workspace.rows(CONDITIONS) if row["split"] == HELD_OUT}
     return [
         row
         for row in workspace.rows(CANDIDATES)
-        if row["condition_id"] in held_out and row["adapter_hash"] == adapter_hash and row["error"] is None
+        if row["condition_id"] in held_out
+        and (row["weights_hash"], row["adapter_hash"]) == (weights_hash, adapter_hash)
+        and row["error"] is None
     ]
 
 

@@ -113,7 +113,10 @@ def _by_people(workspace: Workspace) -> list[Evaluation]:
 
 def _clip_rows(workspace: Workspace, result: Mapping[str, Any], count: int) -> list[ClipRow]:
     """Clips of base and tuned model, spread over the conditions in order: no picking."""
-    base, tuned = with_a_partner(held_out_clips(workspace, None), held_out_clips(workspace, result["adapter_hash"]))
+    weights_hash = result["base"]["weights_hash"]
+    base, tuned = with_a_partner(
+        *(held_out_clips(workspace, weights_hash, adapter) for adapter in (None, result["adapter_hash"]))
+    )
     both = list(zip(base, tuned, strict=True))
     return [
         ClipRow(

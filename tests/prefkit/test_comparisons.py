@@ -86,6 +86,7 @@ def test_metric_close_asks_the_closest_first_and_unscored_last(workspace):
 
 def test_evaluate_pairs_the_tuned_model_with_its_base_by_seed(workspace):
     workspace.append(CANDIDATES, [candidate("z", f"tuned{seed}", seed=seed, adapter_hash="abc") for seed in (0, 1)])
+    workspace.append(CANDIDATES, [candidate("z", "other", seed=0, weights_hash="another base")])
     assert make_comparisons(workspace, purpose="evaluate", split="test")["made"] == 2
     rows = workspace.read(COMPARISONS)
     assert set(zip(rows["candidate_a"], rows["candidate_b"], strict=True)) == {("z-0", "z-tuned0"), ("z-1", "z-tuned1")}
