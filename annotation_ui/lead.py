@@ -136,7 +136,7 @@ def _decide(site: Site, comparison: str, name: str, kind: str, criteria: list[st
 
 
 def _show_access(site: Site) -> None:
-    st.dataframe(list_accounts(site.store), hide_index=True, width="stretch")
+    table = st.container()  # filled last, so that who is invited now is in it
     with st.form("invite", clear_on_submit=True):
         st.subheader("Invite")
         who = st.text_input("Pseudonym (empty: a random one)", max_chars=40)
@@ -151,6 +151,7 @@ def _show_access(site: Site) -> None:
                 st.success(f"{invited}'s link, shown this once:")
                 st.code(f"{st.context.url.split('?')[0].rstrip('/')}{PREFIX}/enter/{secret}", language=None)
     accounts = list_accounts(site.store)
+    table.dataframe(accounts, hide_index=True, width="stretch")
     active = accounts[accounts["revoked_at"].isna()]["annotator"]
     ended = st.selectbox("Revoke access of", list(active), index=None)
     if ended and st.button("Revoke"):

@@ -1,5 +1,6 @@
 """The Streamlit script: finds out who is here, then mounts the player, or shows the lead's page."""
 
+import urllib.parse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def show_player(account: Account) -> None:
     """Mounts the player; it never makes Streamlit run this script again."""
     st.html(FULL_PAGE)
     settings = site.settings
+    name = urllib.parse.quote(account.annotator, safe="")
     player(
         key="player",
         data={
@@ -100,7 +102,7 @@ def show_player(account: Account) -> None:
             "criteria": [asdict(criterion) for criterion in settings.criteria],
             "watch_first": settings.watch_first,
             "confidence": settings.confidence,
-            "completion_url": settings.completion_url.replace("{annotator}", account.annotator),
+            "completion_url": settings.completion_url.replace("{annotator}", name),
             "guidelines": {"version": guidelines.version, "html": guidelines.html},
         },
     )

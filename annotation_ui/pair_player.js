@@ -9,6 +9,35 @@ const PAUSE_BETWEEN_LOOPS = 350; // milliseconds
 const STRETCH = 0.25; // seconds; a clip was played through when each stretch of it was
 const SIDES = ["left", "right"];
 
+// Keeps a running video at a time that runs too.
+class Follower {
+  constructor(video) {
+    this.video = video;
+    this.restUntil = performance.now() + REST;
+    this.healedAt = null;
+  }
+
+  // Call it at every frame, with where the video should be.
+  follow(time, rate) {
+    const { video } = this;
+    const now = performance.now();
+    if (this.healedAt !== null && now >= this.healedAt) {
+      video.playbackRate = rate;
+      this.healedAt = null;
+      this.restUntil = now + REST;
+    }
+    const drift = video.currentTime - time;
+    if (video.ended || video.seeking || this.healedAt !== null || now <= this.restUntil || Math.abs(drift) <= NUDGE_ABOVE) return;
+    // One measured step instead of constant steering: a rate change takes effect late and would overshoot.
+    this.restUntil = now + REST;
+    if (Math.abs(drift) > SEEK_ABOVE) video.currentTime = time;
+    else {
+      video.playbackRate = rate * (1 - Math.sign(drift) * NUDGE);
+      this.healedAt = now + (1000 * Math.abs(drift)) / (NUDGE * rate);
+    }
+  }
+}
+
 class PairPlayer {
   // frames: {left, right}, the elements that get a video each. onChange() is called whenever something
   // that a page may show has changed. Several players may share frames; `show` chooses.
@@ -16,6 +45,7 @@ class PairPlayer {
     this.frames = frames;
     this.videos = { left: this.makeVideo("left", "clip"), right: this.makeVideo("right", "clip") };
     this.overlays = null; // skeleton videos, made when first wanted
+    this.followers = new Map(); // video -> how it is kept in step, since the last start
     this.sound = new Soundtrack(context);
     this.onChange = onChange;
     this.rate = 1;
@@ -53,6 +83,7 @@ class PairPlayer {
   }
 
   get both() { return [this.videos.left, this.videos.right]; }
+  get all() { return [...this.both, ...(this.overlays ?? [])]; }
   get duration() { return Math.max(...this.both.map((video) => video.duration || 0)); }
   get time() { return this.videos.left.ended ? this.videos.right.currentTime : this.videos.left.currentTime; }
   get ended() { return this.both.every((video) => video.ended); }
@@ -111,9 +142,10 @@ class PairPlayer {
     this.playing = true;
     const mine = ++this.generation;
     const { left, right } = this.videos;
+    if (this.waitForData()) return;
     if (this.ended) await this.seekBoth(this.range?.start ?? 0);
     else if (Math.abs(right.currentTime - left.currentTime) > NUDGE_ABOVE) await this.seekBoth(this.time);
-    if (mine !== this.generation) return;
+    if (mine !== this.generation || this.waitForData()) return;
     this.applyRate();
     this.onChange();
     try {
@@ -123,6 +155,14 @@ class PairPlayer {
       return;
     }
     if (mine === this.generation) this.keepInStep(mine);
+  }
+
+  // Whether a video has no data to begin with: then none begins, and `resume` tries again.
+  waitForData() {
+    const starved = this.both.filter((video) => !video.ended && video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA);
+    for (const video of starved) this.stalled.add(video);
+    if (starved.length) this.onChange();
+    return starved.length > 0;
   }
 
   pause() {
@@ -135,7 +175,7 @@ class PairPlayer {
   halt() {
     this.stalled.clear();
     this.lastSeen = null;
-    for (const video of this.both) video.pause();
+    for (const video of this.all) video.pause();
     this.sound.stop();
     return ++this.generation;
   }
@@ -207,11 +247,13 @@ class PairPlayer {
   }
 
   applyRate() {
-    for (const video of this.both) video.playbackRate = this.rate;
+    for (const video of this.all) video.playbackRate = this.rate;
   }
 
+  // And the skeletons, if they are there already: nobody waits for those.
   seekBoth(time) {
-    return Promise.all(this.both.map((video) => {
+    const loaded = (this.overlays ?? []).filter((video) => video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA);
+    return Promise.all([...this.both, ...loaded].map((video) => {
       const target = Math.min(time, video.duration || 0);
       if (Math.abs(video.currentTime - target) < 1e-4 && !video.seeking && !video.ended) return null;
       return new Promise((resolve) => {
@@ -233,10 +275,21 @@ class PairPlayer {
     this.overlays = null;
   }
 
+  // While the clips stand still the skeletons are set to the same frame, else they run along.
   followOverlays() {
     for (const video of this.overlays ?? []) {
-      if (!video.seeking && Math.abs(video.currentTime - this.time) > 0.5 / this.fps) video.currentTime = Math.min(this.time, video.duration || 0);
+      if (this.running && this.time < video.duration) {
+        if (video.paused) video.play().catch(() => {}); // stopped again at once, or not there yet: tried at the next frame
+        this.follower(video).follow(this.time, this.rate);
+      } else if (!video.seeking && Math.abs(video.currentTime - this.time) > 0.5 / this.fps) video.currentTime = Math.min(this.time, video.duration || 0);
     }
+  }
+
+  get running() { return this.playing && !this.stalled.size && this.both.some((video) => !video.paused && !video.ended); }
+
+  follower(video) {
+    if (!this.followers.has(video)) this.followers.set(video, new Follower(video));
+    return this.followers.get(video);
   }
 
   // At each frame: lays the sound under the picture and brings a video that has slipped back.
@@ -247,30 +300,15 @@ class PairPlayer {
       if (shown) video.requestVideoFrameCallback(call);
       else requestAnimationFrame(call);
     };
-    let restUntil = performance.now() + REST;
-    let healedAt = null;
+    this.followers.clear();
+    this.follower(right);
     const check = () => {
       if (mine !== this.generation || this.ended) return;
       this.noteSeen();
       if (this.range && this.time >= this.range.end - 0.5 / this.fps) return this.loop();
       this.sound.follow(this.sounding, this.time, this.rate);
       this.followOverlays();
-      if (healedAt !== null && performance.now() >= healedAt) {
-        right.playbackRate = this.rate;
-        healedAt = null;
-        restUntil = performance.now() + REST;
-      }
-      const drift = right.currentTime - left.currentTime;
-      const running = !left.ended && !right.ended && !right.seeking;
-      // One measured step instead of constant steering: a rate change takes effect late and would overshoot.
-      if (running && healedAt === null && performance.now() > restUntil && Math.abs(drift) > NUDGE_ABOVE) {
-        restUntil = performance.now() + REST;
-        if (Math.abs(drift) > SEEK_ABOVE) right.currentTime = left.currentTime;
-        else {
-          right.playbackRate = this.rate * (1 - Math.sign(drift) * NUDGE);
-          healedAt = performance.now() + (1000 * Math.abs(drift)) / (NUDGE * this.rate);
-        }
-      }
+      if (!left.ended) this.follower(right).follow(left.currentTime, this.rate);
       this.onChange();
       onFrame(left.ended ? right : left, check);
     };
@@ -308,7 +346,7 @@ class PairPlayer {
       this.stalled.add(video);
       this.sound.stop();
       this.generation++;
-      for (const other of this.both) if (!this.stalled.has(other)) other.pause();
+      for (const other of this.all) if (!this.stalled.has(other)) other.pause();
       this.onChange();
     });
     on("ended", () => {
@@ -324,7 +362,7 @@ class PairPlayer {
   }
 
   async loop() {
-    for (const video of this.both) video.pause();
+    for (const video of this.all) video.pause();
     this.sound.stop();
     const mine = ++this.generation;
     const other = this.sounding === "left" ? "right" : "left";

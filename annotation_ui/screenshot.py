@@ -41,17 +41,24 @@ def find_chromium() -> str | None:
 
 @contextlib.contextmanager
 def running_server(
-    workspace_path: str | Path, *, open_to_all: bool = True
+    workspace_path: str | Path, *, open_to_all: bool = True, port: int | None = None, folder: Path | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Serves a workspace from a process of its own and yields its URL and the process.
+
+    Args:
+        workspace_path: a workspace with comparisons.
+        open_to_all: see `annotation_ui.server.serve`.
+        port: where; None for any that is free.
+        folder: the process's working folder, where Streamlit looks for `.streamlit/secrets.toml`; None for ours.
 
     Raises:
         PrefkitError: the server did not come up; its last words are in the message.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
     command = [sys.executable, "-c", _SERVE, str(workspace_path), str(port), "open" if open_to_all else "invited"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_healthy(url, process)

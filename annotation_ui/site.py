@@ -9,7 +9,15 @@ from annotation_ui.clips import Comparisons
 from annotation_ui.settings import Settings
 from annotation_ui.signing import Signer
 from prefkit.errors import PrefkitError
-from prefkit.votes.accounts import Account, by_contact, by_link, by_name, by_password, check_pseudonym
+from prefkit.votes.accounts import (
+    Account,
+    TooManyTries,
+    by_contact,
+    by_link,
+    by_name,
+    by_password,
+    check_pseudonym,
+)
 from prefkit.votes.queue import Queue
 from prefkit.votes.store import VoteStore
 
@@ -63,7 +71,7 @@ class Site:
         """Who comes in by a personal link, by name and password, or, where the page is open to all, by name.
 
         Raises:
-            NotAllowed: the link or the password is wrong or was revoked.
+            NotAllowed: the link or the password is wrong or was revoked, or too many passwords were tried.
             PrefkitError: the name will not do.
         """
         if link is not None:
@@ -73,7 +81,10 @@ class Site:
             return found
         annotator = check_pseudonym(name)
         if password is not None:
-            found = by_password(self.store, annotator, password)
+            try:
+                found = by_password(self.store, annotator, password)
+            except TooManyTries as error:
+                raise NotAllowed(str(error)) from None
             if found is None:
                 raise NotAllowed("name or password is wrong")
             return found

@@ -6,22 +6,30 @@ this table; votes carry the pseudonym.
 
 import hashlib
 import hmac
+import math
 import os
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
 from prefkit.errors import PrefkitError
-from prefkit.votes.schema import accounts
+from prefkit.votes.schema import accounts, password_tries
 from prefkit.votes.store import VoteStore, ensure_annotators, utc_now
 
 ROLES = ("annotator", "lead")
 _PSEUDONYM = re.compile(r"[\w.-]{1,40}")
 _SHORTEST_PASSWORD = 10
+MOST_TRIES = 10  # passwords for one name within `TRY_WINDOW`; a personal link is not held up by them
+TRY_WINDOW = timedelta(minutes=15)
+
+
+class TooManyTries(PrefkitError):
+    """Too many wrong passwords for one name; later tries are not looked at for a while."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +132,42 @@ def by_name(store: VoteStore, annotator: str) -> Account | None:
     return _find(store, accounts.c.annotator == annotator)
 
 
-def by_password(store: VoteStore, annotator: str, password: str) -> Account | None:
-    """The account of that name and password, or None; both take the same time."""
+def by_password(store: VoteStore, annotator: str, password: str, *, now: datetime | None = None) -> Account | None:
+    """The account of that name and password, or None; both take the same time.
+
+    Args:
+        store: the vote store; it counts the tries, so that several servers count together.
+        annotator: the pseudonym.
+        password: what was typed.
+        now: the time, for tests.
+
+    Raises:
+        TooManyTries: `MOST_TRIES` wrong ones came within `TRY_WINDOW`; the right one is refused too, else
+            guessing could go on.
+    """
+    _count_try(store, annotator, now or utc_now())
     with store.reading() as connection:
         stored = connection.scalar(sa.select(accounts.c.password).where(accounts.c.annotator == annotator))
     salt = bytes.fromhex(stored.partition("$")[0]) if stored else bytes(16)
     right = hmac.compare_digest(_scrypt(password, salt), stored or "")
+    if right:
+        with store.writing() as connection:
+            connection.execute(password_tries.delete().where(password_tries.c.annotator == annotator))
     return by_name(store, annotator) if right else None
+
+
+def _count_try(store: VoteStore, annotator: str, now: datetime) -> None:
+    """Counts before it is known whether the password is right: tries at the same moment cannot slip through."""
+    mine = password_tries.c.annotator == annotator
+    with store.writing() as connection:
+        connection.execute(password_tries.delete().where(password_tries.c.tried_at <= now - TRY_WINDOW))
+        tries = connection.scalars(sa.select(password_tries.c.tried_at).where(mine)).all()
+        if len(tries) >= MOST_TRIES:
+            minutes = math.ceil((min(tries) + TRY_WINDOW - now).total_seconds() / 60)
+            raise TooManyTries(
+                f"too many wrong passwords for {annotator!r}; try again in {minutes} min, or open your personal link"
+            )
+        connection.execute(password_tries.insert().values(annotator=annotator, tried_at=now))
 
 
 def list_accounts(store: VoteStore) -> pd.DataFrame:

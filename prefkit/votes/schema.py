@@ -69,6 +69,16 @@ accounts = sa.Table(
     sa.Column("revoked_at", UtcTime),
 )
 
+# Passwords tried in the last minutes under a name, whether or not it has an account; a right one clears them.
+password_tries = sa.Table(
+    "password_tries",
+    metadata,
+    sa.Column("try_id", sa.Integer, primary_key=True),
+    sa.Column("annotator", sa.Text, nullable=False),
+    sa.Column("tried_at", UtcTime, nullable=False),
+)
+sa.Index("password_tries_by_name", password_tries.c.annotator, password_tries.c.tried_at)
+
 
 def _vote_column(field: pa.Field) -> sa.Column[Any]:
     kind = _SQL_TYPES[field.type]

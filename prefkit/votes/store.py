@@ -196,7 +196,7 @@ class VoteStore:
         Raises:
             PrefkitError: nobody of that name is known.
         """
-        from prefkit.votes.schema import accounts
+        from prefkit.votes.schema import accounts, password_tries
 
         with self.writing() as connection:
             known = sa.exists().where(annotators.c.annotator == annotator)
@@ -211,7 +211,7 @@ class VoteStore:
             # Undo rows first: they point to what they undo.
             while connection.execute(votes.delete().where(mine, ~_is_pointed_at())).rowcount:
                 pass
-            for table in (leases, exclusions, accounts, annotators):
+            for table in (leases, exclusions, accounts, password_tries, annotators):
                 connection.execute(table.delete().where(table.c.annotator == annotator))
             connection.execute(withdrawals.insert().values(votes_removed=removed, created_at=utc_now()))
             recount(connection, touched)

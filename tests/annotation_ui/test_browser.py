@@ -1,13 +1,12 @@
 """A real server, a real Chromium, real clips."""
 
-from pathlib import Path
-
 import pytest
 
 from annotation_ui.guidelines import read_guidelines
 from annotation_ui.screenshot import browser_page, find_chromium, running_server
 from prefkit.tables import CRITERIA
 from prefkit.votes.store import VoteStore
+from tests.annotation_ui.browsing import ONE_FRAME, PATIENCE, SAMPLE, keep_picture, shown_on
 
 pytest.importorskip("playwright", reason="the browser tests need Playwright: pip install 'prefkit[dev]'")
 pytestmark = [
@@ -15,9 +14,6 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
-PATIENCE = 120_000  # milliseconds; machines that run tests can be slow
-ONE_FRAME = 0.040  # seconds, at 25 fps
 KEY_OF = {"left": "1", "tie": "2", "right": "3", "both_bad": "4"}
 
 
@@ -35,11 +31,6 @@ def page():
         opened.on("pageerror", lambda error: crashes.append(error))
         yield opened
         assert crashes == []
-
-
-def keep_picture(page, name):
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
 def open_pair(page, url, annotator):
@@ -62,12 +53,6 @@ def wait_until_saved(page):
 def votes_of(workspace, annotator):
     votes = VoteStore.in_workspace(workspace).votes()
     return votes[votes["annotator"] == annotator]
-
-
-def shown_on(page, side):
-    """a or b, read from what the browser plays, not from what the server says."""
-    shown = page.locator(f"figure[data-side={side}] video.on").evaluate("video => video.currentSrc")
-    return shown.partition("?")[0][-1]
 
 
 def answer_by_key(page, answers):
@@ -192,17 +177,6 @@ def test_a_clip_that_cannot_be_played_can_only_be_skipped_and_then_all_is_done(p
     votes = votes_of(workspace, "ann-6").set_index("comparison_id")
     assert set(votes.loc[comparison, "choice"]) == {"skip"} and len(votes) == 18
 
-
-# Samples the players' clocks and the pictures that are shown, for a while.
-SAMPLE = """async ([left, right, milliseconds]) => {
-  const samples = [], start = performance.now();
-  while (performance.now() - start < milliseconds) {
-    await new Promise((next) => setTimeout(next, 10));
-    const on = [left, right].every((video) => !video.paused && !video.ended && !video.seeking);
-    if (on) samples.push([left.currentTime, right.currentTime]);
-  }
-  return samples;
-}"""
 
 # Notes at which place in the sound each start happened, and where the picture was then.
 NOTE_SOUND = """() => {

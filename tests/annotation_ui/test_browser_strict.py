@@ -1,24 +1,19 @@
 """As people are asked: sound check first, watch before voting, all by keyboard; and what a lead sees."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from annotation_ui.screenshot import browser_page, find_chromium, running_server
 from prefkit.tables import CRITERIA
-from prefkit.votes.accounts import invite
 from prefkit.votes.store import VoteStore
+from tests.annotation_ui.browsing import PATIENCE, come_in, keep_picture, shown_on, wait_until_open
 
 pytest.importorskip("playwright", reason="the browser tests need Playwright: pip install 'prefkit[dev]'")
 pytestmark = [
     pytest.mark.skipif(find_chromium() is None, reason="there is no Chromium; get it with 'apt-get install chromium'"),
     pytest.mark.timeout(900),
 ]
-
-SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
-PATIENCE = 120_000
-ONE_FRAME = 0.040  # seconds, at 25 fps
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +30,6 @@ def page(request):
         opened.on("pageerror", lambda error: crashes.append(error))
         yield opened
         assert crashes == []
-
-
-def keep_picture(page, name):
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
-def come_in(page, url, workspace, name, **more):
-    store = VoteStore.in_workspace(workspace)
-    _, link = invite(store, name, **more)
-    store.close()
-    page.goto(f"{url}/prefkit/enter/{link}")
-    assert link not in page.url
 
 
 def pass_the_sound_check(page):
@@ -67,18 +49,6 @@ def pass_the_sound_check(page):
     page.keyboard.press(str(flashes))
     page.keyboard.press("y")
     page.locator("dialog.sound-check:not([open])").wait_for(state="attached")
-
-
-def wait_until_open(page, after=None):
-    other = f":not([data-comparison='{after}'])" if after else ""
-    root = page.locator(f".pk[data-state=ready][data-voting=open]{other}")
-    root.wait_for()
-    return root.get_attribute("data-comparison")
-
-
-def shown_on(page, side):
-    shown = page.locator(f"figure[data-side={side}] video.on").evaluate("video => video.currentSrc")
-    return shown.partition("?")[0][-1]
 
 
 def test_twenty_pairs_by_keyboard_alone(page, url, strict_workspace):
@@ -131,49 +101,6 @@ def test_twenty_pairs_by_keyboard_alone(page, url, strict_workspace):
     after = store.votes()
     assert (after["annotator"] == "keys-1").sum() == 17 * 3
     store.close()
-
-
-def test_a_stalled_download_pauses_both_and_they_go_on_in_step(page, url, strict_workspace):
-    come_in(page, url, strict_workspace, "stall-1")
-    pass_the_sound_check(page)
-    wait_until_open(page)
-    videos = [page.locator(f"figure[data-side={side}] video.on").element_handle() for side in ("left", "right")]
-    for _ in range(3):  # slowly, so that the clip's end is far
-        page.keyboard.press("-")
-    # The right clip has no more data, as the browser says it.
-    both_paused = page.evaluate(
-        """async ([left, right]) => {
-            const runs = (video) => !video.paused && !video.seeking;
-            const early = () => runs(left) && runs(right) && left.currentTime < 0.25;
-            while (!early()) await new Promise((next) => setTimeout(next, 5));
-            right.pause();
-            right.dispatchEvent(new Event("waiting"));
-            await new Promise((next) => setTimeout(next, 400));
-            const held = [left.paused, left.currentTime];
-            await new Promise((next) => setTimeout(next, 200));
-            const still = left.currentTime === held[1];
-            right.dispatchEvent(new Event("canplay"));
-            return held[0] && still && !left.ended;
-        }""",
-        videos,
-    )
-    assert both_paused
-    drifts = []
-    for _ in range(4):
-        drift = page.evaluate(
-            """async ([left, right]) => {
-                let most = null;
-                for (let each = 0; each < 60; each++) {
-                    await new Promise((next) => setTimeout(next, 10));
-                    if ([left, right].some((video) => video.paused || video.ended || video.seeking)) continue;
-                    most = Math.max(most ?? 0, Math.abs(left.currentTime - right.currentTime));
-                }
-                return most;
-            }""",
-            videos,
-        )
-        drifts += [] if drift is None else [drift]
-    assert drifts and min(drifts) < ONE_FRAME, drifts
 
 
 @pytest.mark.parametrize("page", [{"viewport": {"width": 820, "height": 1180}, "has_touch": True}], indirect=True)

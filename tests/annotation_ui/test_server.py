@@ -16,7 +16,7 @@ from annotation_ui.signing import Signer
 from prefkit.errors import PrefkitError
 from prefkit.media import count_frames
 from prefkit.tables import CRITERIA
-from prefkit.votes.accounts import invite, revoke
+from prefkit.votes.accounts import MOST_TRIES, invite, revoke
 from prefkit.votes.sides import left_side
 from prefkit.votes.store import FILE_NAME, VoteStore
 from prefkit.workspace import Workspace
@@ -161,6 +161,13 @@ def test_where_annotators_are_invited_a_link_or_a_password_lets_them_in(workspac
             opener.open(request)
         assert answered.value.code == 303 and "HttpOnly" in answered.value.headers["Set-Cookie"]
         answered.value.close()
+        for _ in range(MOST_TRIES):
+            assert post(f"{url}/prefkit/session", {"name": ann, "password": "guessed again"})[0] == 403
+        status, answer = post(f"{url}/prefkit/session", {"name": ann, "password": "a long password"})
+        assert status == 403 and "too many wrong passwords" in answer["error"]
+        typed = urllib.parse.urlencode({"name": ann, "password": "a long password"}).encode()
+        status, shown, _ = ask(f"{url}/prefkit/login", typed)
+        assert status == 403 and b"too many wrong passwords" in shown
         # A new link ends the old one, and who is revoked is out at once.
         _, newer = invite(store, ann)
         assert post(f"{url}/prefkit/session", {"link": link})[0] == 403

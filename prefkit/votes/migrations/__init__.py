@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prefkit.errors import PrefkitError
 
-LATEST = "0002"
+LATEST = "0003"
 # Stores from before Alembic had this table instead, with version 1.
 _FIRST, _OLD_TABLE = "0001", "schema_version"
 

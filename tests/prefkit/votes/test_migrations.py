@@ -1,6 +1,7 @@
 """An older store becomes a present one, with its votes; and what migrations make is what the code expects."""
 
 import sqlite3
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -11,10 +12,20 @@ from alembic.script import ScriptDirectory
 from prefkit.errors import PrefkitError
 from prefkit.tables import COMPARISONS
 from prefkit.votes import migrations
-from prefkit.votes.accounts import by_contact, by_link, by_password, invite, list_accounts, revoke
+from prefkit.votes.accounts import (
+    MOST_TRIES,
+    TRY_WINDOW,
+    TooManyTries,
+    by_contact,
+    by_link,
+    by_password,
+    invite,
+    list_accounts,
+    revoke,
+)
 from prefkit.votes.export import export_votes, import_votes
 from prefkit.votes.schema import metadata
-from prefkit.votes.store import VoteConflict, VoteStore
+from prefkit.votes.store import VoteConflict, VoteStore, utc_now
 from prefkit.workspace import Workspace
 
 # As the first prefkit wrote it.
@@ -110,3 +121,24 @@ def test_accounts_keep_no_secret_and_let_in_whom_they_should(tmp_path):
     store.close()
     stored = b"".join(part.read_bytes() for part in tmp_path.glob("votes.sqlite*"))
     assert link.encode() not in stored and b"correct horse" not in stored
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_passwords_cannot_be_guessed_on_and_on(kind, request, tmp_path):
+    where = tmp_path / "votes.sqlite" if kind == "sqlite" else request.getfixturevalue("empty_postgres")
+    store = VoteStore.open(where)
+    now, minute = utc_now(), timedelta(minutes=1)
+    for name in ("ann", "bob"):
+        _, link = invite(store, name, password="correct horse")
+    for wrong in range(MOST_TRIES - 1):
+        assert by_password(store, "ann", f"wrong horse {wrong}", now=now) is None
+    assert by_password(store, "ann", "correct horse", now=now)  # clears what was mistyped
+    for name in ("ann", "nobody"):  # a name without an account is refused alike
+        for wrong in range(MOST_TRIES):
+            assert by_password(store, name, f"wrong horse {wrong}", now=now + wrong * minute / 10) is None
+        for guess in ("wrong horse", "correct horse"):
+            with pytest.raises(TooManyTries, match=f"too many wrong passwords for '{name}'; try again in 14 min"):
+                by_password(store, name, guess, now=now + minute)
+    assert by_password(store, "bob", "correct horse", now=now + minute) and by_link(store, link)
+    assert by_password(store, "ann", "correct horse", now=now + TRY_WINDOW)  # the first try is forgotten
+    store.close()
