@@ -8,7 +8,7 @@ from prefkit.errors import PrefkitError
 from prefkit.workspace import atomic_write
 
 
-def write_keypoints(path: str | Path, keypoints: np.ndarray, size: tuple[int, int]) -> None:
+def write_keypoints(path: Path, keypoints: np.ndarray, size: tuple[int, int]) -> None:
     """Writes an npz of `keypoints` [T, K, 3] (x, y, visibility) and `size`, the (height, width) that x and y are in."""
     with atomic_write(path) as temporary:
         np.savez(temporary, keypoints=keypoints, size=np.array(size))
