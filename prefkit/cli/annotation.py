@@ -232,6 +232,10 @@ Url = Annotated[str, typer.Option(help="The server's address.")]
 Token = Annotated[str, typer.Option(envvar="LABEL_STUDIO_API_KEY", help="A user's legacy API token.")]
 Root = Annotated[Path | None, typer.Option(help="The server's local-files document root; default: the workspace.")]
 Title = Annotated[str, typer.Option(help="Of a new project.")]
+Webhook = Annotated[
+    str | None,
+    typer.Option(help="An address that the server calls at every answer; give it once."),
+]
 
 
 @label_studio_app.command("push")
@@ -241,15 +245,22 @@ def label_studio_push(
     url: Url = "http://localhost:8080",
     document_root: Root = None,
     title: Title = "prefkit",
+    webhook: Webhook = None,
     seed: Seed = 0,
 ) -> None:
-    """Make a project with one task a comparison; later only what is new."""
+    """Make a project with one task a comparison and the questions of annotation.toml; later only what is new."""
+    from annotation_ui.guidelines import read_guidelines
     from prefkit.votes.label_studio.client import LabelStudio
     from prefkit.votes.label_studio.sync import push
     from prefkit.workspace import Workspace
 
-    client = LabelStudio(url, token)
-    done = push(Workspace.open(workspace), client, title=title, document_root=document_root, seed=seed)
+    opened, client = Workspace.open(workspace), LabelStudio(url, token)
+    done = push(
+        opened, client, title=title, document_root=document_root, criteria=_criteria(opened.root),
+        guidelines_version=read_guidelines().version, seed=seed,
+    )  # fmt: skip
+    if webhook:
+        client.add_webhook(done.project, webhook)
     print_summary("label-studio", vars(done))
 
 
@@ -260,8 +271,10 @@ def label_studio_pull(workspace: WorkspacePath, token: Token, url: Url = "http:/
     from prefkit.votes.label_studio.sync import pull
     from prefkit.workspace import Workspace
 
-    client = LabelStudio(url, token)
-    print_summary("label-studio", vars(pull(Workspace.open(workspace), _store(workspace, create=True), client)))
+    opened, client = Workspace.open(workspace), LabelStudio(url, token)
+    print_summary(
+        "label-studio", vars(pull(opened, _store(workspace, create=True), client, criteria=_criteria(opened.root)))
+    )
 
 
 @label_studio_app.command("sync")
@@ -274,5 +287,11 @@ def label_studio_sync(
     seed: Seed = 0,
 ) -> None:
     """Push what is new, then pull."""
-    label_studio_push(workspace, token, url, document_root, title, seed)
+    label_studio_push(workspace, token, url, document_root, title, None, seed)
     label_studio_pull(workspace, token, url)
+
+
+def _criteria(folder: Path) -> list[str]:
+    from annotation_ui.settings import read_settings
+
+    return [criterion.id for criterion in read_settings(folder).criteria]
