@@ -8,7 +8,8 @@
 same machine; measured from the key press to both clips of the next pair playing, and to the vote being
 acknowledged. `crowd`: 50 annotators in threads over 2 servers' connections answer 5,000 comparisons as
 fast as they can; counted are votes lost, double and too many.
-Each adds its figures to benchmarks/results/annotation.json.
+Each adds its figures to benchmarks/results/annotation.json and writes annotation.md beside it anew;
+`python benchmarks/annotation.py write` only does the latter.
 """
 
 import argparse
@@ -41,17 +42,25 @@ RESULTS = Path(__file__).parent / "results" / "annotation.json"
 ANNOTATORS = 50
 SECONDS_A_PAIR = 12.0  # human pace: two clips of two seconds, watched twice, and three answers
 FPS, FRAMES, SIDE = 25, 50, 512
+_LIMITS = {
+    "key press to next pair playing, ms": 100,
+    "key press to vote acknowledged, ms": 300,
+    "their vote acknowledged over HTTP, ms": 300,
+}
+_MISTAKES = ("lost", "not acknowledged, yet stored", "double", "comparisons with too many", "comparisons with too few")
 
 
 def main() -> None:
     """Runs one of the benchmarks and keeps its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["page", "crowd"])
+    parser.add_argument("what", choices=["page", "crowd", "write"])
     parser.add_argument("--pairs", type=int, default=40, help="page: pairs the browser votes on")
     parser.add_argument("--comparisons", type=int, default=5000)
     parser.add_argument("--votes", type=int, default=2, help="crowd: answers a comparison")
     parser.add_argument("--url", help="crowd: an empty database instead of SQLite")
     options = parser.parse_args()
+    if options.what == "write":
+        return _write(json.loads(RESULTS.read_text()))
     if options.what == "page":
         name, found = "page", page(options.pairs)
     else:
@@ -59,8 +68,7 @@ def main() -> None:
         name, found = f"crowd on {kind}", crowd(options.comparisons, options.votes, options.url)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     known[name] = found | {"commit": _commit(), "machine": f"{platform.machine()}, {_cores()} cores"}
-    with atomic_write(RESULTS) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n")
+    _write(known)
     print(json.dumps(known[name], indent=1))
 
 
@@ -214,6 +222,46 @@ def _workspace(folder: Path, pairs: int) -> Workspace:
     )  # fmt: skip
     (made.root / "annotation.toml").write_text("watch_first = false\nsound_check = false\n")
     return made
+
+
+def _write(known: dict[str, Any]) -> None:
+    with atomic_write(RESULTS) as temporary:
+        temporary.write_text(json.dumps(known, indent=1) + "\n")
+    with atomic_write(RESULTS.with_suffix(".md")) as temporary:
+        temporary.write_text(_report(known))
+
+
+def _report(known: dict[str, Any]) -> str:
+    """The results as Markdown: what must hold, then all figures."""
+    lines = [
+        "# Annotation: how fast the page is, and that no vote is lost",
+        "",
+        "`python benchmarks/annotation.py`",
+        "",
+    ]
+    lines += ["| must hold | found | passed |", "|---|---|---|"]
+    for title, found, passed in _claims(known):
+        lines.append(f"| {title} | {found} | {'yes' if passed else '**no**'} |")
+    for name, section in known.items():
+        lines += ["", f"## {name.capitalize()}", ""]
+        for key, value in section.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{part} {figure}" for part, figure in value.items())
+            lines.append(f"- {key}: {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _claims(known: dict[str, Any]) -> list[tuple[str, Any, bool]]:
+    claims: list[tuple[str, Any, bool]] = []
+    if "page" in known:
+        for key, most in _LIMITS.items():
+            found = known["page"][key]["p95"]
+            claims.append((f"{key}: p95 at most {most}", found, found <= most))
+    for name, section in known.items():
+        if name.startswith("crowd"):
+            found = {key: section[key] for key in _MISTAKES}
+            claims.append((f"{name}: {', '.join(_MISTAKES)}: none", sum(found.values()), not any(found.values())))
+    return claims
 
 
 def _spread(milliseconds: list[float]) -> dict[str, float]:

@@ -314,7 +314,10 @@ def test_odd_formats_play_a_question_of_our_own_is_asked_and_the_way_to_be_paid_
 
 
 def choose(page, label, option):
-    page.get_by_role("combobox", name=label).fill(option)  # its list closes when the page moves; typing opens it
+    box = page.get_by_role("combobox", name=label)
+    box.scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)  # its list closes again where the page still moves
+    box.click()
     page.get_by_role("option", name=option, exact=True).click()
 
 
