@@ -191,7 +191,9 @@ class AnnotationPage {
     if (this.busy && name === "skip") return;
     this.player.pause();
     this.find("input.reason").value = "";
-    this.find(`dialog.${name}`).showModal();
+    const dialog = this.find(`dialog.${name}`);
+    dialog.showModal();
+    dialog.scrollTop = 0; // its focused button may be at the end
   }
 
   zoom() {

@@ -6,7 +6,7 @@ from prefkit.votes.accounts import invite
 from prefkit.votes.store import VoteStore
 
 SCREENSHOTS = Path(__file__).parents[1] / "screenshots"
-PATIENCE = 30_000  # milliseconds; machines that run tests can be slow
+PATIENCE = 120_000  # milliseconds; machines that run tests can be slow
 ONE_FRAME = 0.040  # seconds, at 25 fps
 
 # Samples the clocks of two videos for a while, whenever both play.
