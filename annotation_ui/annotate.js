@@ -22,6 +22,7 @@ class AnnotationPage {
     this.task = null; // what is on the screen
     this.following = null; // what the other player loads meanwhile: {task, loaded}
     this.previous = null; // the comparison that undo would bring back
+    this.asked = 0; // how often the server was asked what is ours
     this.given = new Map(); // comparison -> what this page has sent, shown again after an undo
     this.readyAt = null;
     this.busy = true;
@@ -29,7 +30,7 @@ class AnnotationPage {
     this.listening = new AbortController();
     this.context = new AudioContext({ latencyHint: "interactive" });
     this.client = new VoteClient(data.api, data.annotator, data.session, {
-      saved: (answer, ballot) => this.saved(answer, ballot),
+      saved: (ballot) => this.saved(ballot),
       refused: (error, ballot) => this.refused(error, ballot),
       waiting: () => this.say("waiting", "No connection. Not saved yet – trying again…"),
     });
@@ -37,7 +38,7 @@ class AnnotationPage {
     this.players = [0, 1].map(() => new PairPlayer(frames, this.context, () => this.showPlayback()));
     this.player = this.players[0];
     this.form = new BallotForm(this.find("form.ballot"), data.criteria, data.confidence, (index, choice) => this.answer(index, choice));
-    this.check = new SoundCheck(this.find("dialog.sound-check"), this.context, async (result) => this.arrived(await this.client.soundCheck(result)));
+    this.check = new SoundCheck(this.find("dialog.sound-check"), this.context, (result) => this.take(this.client.soundCheck(result)));
     this.leave = () => {
       this.listening.abort();
       this.client.closed = true;
@@ -60,7 +61,7 @@ class AnnotationPage {
     this.listen();
     await this.attempt(async () => {
       await this.client.drain();
-      this.arrived(await this.client.task());
+      await this.take(this.client.task());
     });
   }
 
@@ -282,23 +283,26 @@ class AnnotationPage {
     this.showNext();
   }
 
-  saved(answer, ballot) {
+  saved(ballot) {
     performance.mark("prefkit:saved");
     if (!this.client.unsent.length) this.say("saved", ballot.skip_reason ? "Skipped, saved." : "Saved.");
-    this.arrived(answer);
+    this.take(this.client.task()).catch((error) => {
+      if (error.name === "AbortError") return;
+      this.say("error", error.message);
+      if (!(error instanceof Refused)) throw error;
+    });
   }
 
   refused(error) {
-    this.attempt(async () => this.arrived(await this.client.task())).then(() => this.say("error", error.message));
+    this.attempt(() => this.take(this.client.task())).then(() => this.say("error", error.message));
   }
 
   undo() {
     if (this.busy || !this.previous) return;
     return this.attempt(async () => {
       await this.client.drain();
-      const answer = await this.client.undo(this.previous);
+      await this.take(this.client.undo(this.previous), true);
       this.say("", "Taken back. Answer again.");
-      this.arrived(answer, true);
     });
   }
 
@@ -316,6 +320,13 @@ class AnnotationPage {
       this.busy = false;
       this.showState();
     }
+  }
+
+  // Waits for what the server says is ours; an answer that was overtaken by a later question says nothing.
+  async take(answer, anew = false) {
+    const mine = ++this.asked;
+    const found = await answer;
+    if (mine === this.asked) this.arrived(found, anew);
   }
 
   // Takes what the server says is ours now: the pair on the screen stays, unless it was taken away.

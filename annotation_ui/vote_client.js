@@ -5,7 +5,7 @@ const RETRY_MILLISECONDS = [500, 1000, 2000, 5000];
 class Refused extends Error {} // the server has understood and says no
 
 class VoteClient {
-  // on: {saved(answer, ballot), refused(error, ballot), waiting()}
+  // on: {saved(ballot), refused(error, ballot), waiting()}
   constructor(api, annotator, session, on) {
     this.api = api;
     this.session = session;
@@ -37,9 +37,9 @@ class VoteClient {
   async sendAll() {
     while (this.unsent.length && !this.closed) {
       const ballot = this.unsent[0];
-      let answer = null, refusal = null;
+      let refusal = null;
       try {
-        answer = await this.post("votes", ballot);
+        await this.post("votes", ballot);
       } catch (error) {
         if (!(error instanceof Refused)) { if (error.name === "AbortError") return; throw error; }
         refusal = error;
@@ -47,8 +47,8 @@ class VoteClient {
       // Stored or refused: either way it must not be sent again.
       this.unsent.shift();
       this.keep();
-      if (answer) this.on.saved(answer, ballot);
-      else this.on.refused(refusal, ballot);
+      if (refusal) this.on.refused(refusal, ballot);
+      else this.on.saved(ballot);
     }
   }
 

@@ -174,9 +174,11 @@ def _scripted(url: str, number: int, stop: threading.Event, acknowledged: list[f
     stop.wait(chance.uniform(0, SECONDS_A_PAIR))  # people do not come in the same second
     session = _post(f"{url}/prefkit/session", {"name": f"script-{number}"})["session"]
     headers = {"Authorization": f"Bearer {session}"}
-    with urllib.request.urlopen(urllib.request.Request(f"{url}/prefkit/task", headers=headers)) as answer:
-        tasks = json.load(answer)["tasks"]
-    while tasks and not stop.is_set():
+    while not stop.is_set():
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/prefkit/task", headers=headers)) as answer:
+            tasks = json.load(answer)["tasks"]
+        if not tasks:
+            return
         for side in ("left", "right"):
             with urllib.request.urlopen(url + tasks[-1]["clips"][side]) as clip:
                 clip.read()
@@ -189,7 +191,7 @@ def _scripted(url: str, number: int, stop: threading.Event, acknowledged: list[f
             "votes": [{"vote_id": uuid.uuid4().hex, "criterion": name, "choice": "left"} for name in CRITERIA],
         }
         started = time.perf_counter()
-        tasks = _post(f"{url}/prefkit/votes", ballot, headers)["tasks"]
+        _post(f"{url}/prefkit/votes", ballot, headers)
         acknowledged.append(1000 * (time.perf_counter() - started))
 
 

@@ -1,10 +1,13 @@
+import http.client
 import io
 import json
 import socket
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 import wave
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -107,7 +110,9 @@ def test_a_ballot_counts_once_and_only_for_who_was_asked(url, workspace):
     task = task_of(url, "http-ann")
     sent = ballot(task, "http-ann")
     first, again = vote(url, "http-ann", sent), vote(url, "http-ann", sent)
-    assert first[0] == again[0] == 200 and first[1]["progress"]["done"] == again[1]["progress"]["done"] == 1
+    assert first == again == (200, {"saved": [one["vote_id"] for one in sent["votes"]]})
+    progress = json.loads(ask(f"{url}/prefkit/task", **session(url, "http-ann"))[1])["progress"]
+    assert progress["done"] == 1
     votes = VoteStore.in_workspace(workspace).votes()
     assert len(votes[votes["annotator"] == "http-ann"]) == len(CRITERIA)
     assert vote(url, "http-ann", ballot(task, "http-ann", choice="right"))[0] == 409
@@ -203,12 +208,28 @@ def test_a_clip_that_browsers_cannot_play_gets_a_copy_once_and_the_original_stay
     assert proxy_of(copy, tmp_path / "others", "c") == copy
 
 
-def test_kill_9_loses_no_acknowledged_ballot(workspace):
-    with running_server(workspace.root) as (url, process):
-        status, answer = vote(url, "killed", ballot(task_of(url, "killed"), "killed"))
+def test_kill_9_in_the_middle_loses_no_acknowledged_ballot(workspace):
+    acknowledged, enough = [], threading.Event()
+
+    def annotate(name):
+        """Votes until the server is gone."""
+        try:
+            for number in range(6):
+                status, answer = vote(url, name, ballot(task_of(url, name), name, first_id=10 * number))
+                assert status == 200
+                acknowledged.extend(answer["saved"])
+                if len(acknowledged) >= 20 * len(CRITERIA):
+                    enough.set()
+        except (OSError, http.client.HTTPException):
+            return
+
+    with running_server(workspace.root) as (url, process), ThreadPoolExecutor(10) as pool:
+        running = [pool.submit(annotate, f"killed-{number}") for number in range(10)]
+        assert enough.wait(120)
         process.kill()
-    assert status == 200
-    assert set(answer["saved"]) <= set(VoteStore.in_workspace(workspace).votes()["vote_id"])
+        for one in running:
+            one.result()
+    assert set(acknowledged) <= set(VoteStore.in_workspace(workspace).votes()["vote_id"])
 
 
 def test_what_cannot_be_served_is_one_sentence(workspace, tmp_path):
