@@ -80,7 +80,7 @@ def test_votes_by_key_and_by_button_are_stored_as_what_was_seen(page, url, works
         comparison = wait_for_pair(page, after=comparison)
         wait_until_saved(page)
         assert page.locator(".status").inner_text() == "Saved."
-        assert page.locator(".count").inner_text() == f"{number + 1} of 6"
+        page.locator(".count", has_text=f"{number + 1} of 6").wait_for()
         # The page has said that they are saved, so they are in the database now.
         votes = votes_of(workspace, "ann-1")
         found = {(v.comparison_id, v.criterion): (v.choice, v.left) for v in votes.itertuples()}
