@@ -7,7 +7,7 @@
 2. clip: a 1080p clip from decoding to scores against the published sequence of steps (video to AVI, frames to
    JPEG, detection on every frame, crops encoded again, read back, windows), with OpenCV's cascade in place
    of the published detector on both sides.
-3. workers: clips scored by two processes against one, each from a fresh start.
+3. workers: clips of four seconds scored by two processes against one, each from a fresh start.
 4. memory: the largest resident size while a long clip is scored by every metric, against a short one.
 
 Weights are random in the published format: they change no time. Part 2 needs a real talking clip (--clip FILE):
@@ -248,7 +248,7 @@ def workers(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def workspace_of(root: Path, clips: int) -> Path:
-    """A workspace of drawn portraits of two seconds as candidates."""
+    """A workspace of drawn portraits of four seconds as candidates."""
     from prefkit.synthetic.conditions import add_portraits
     from prefkit.tables import CANDIDATES, CONDITIONS
     from prefkit.workspace import Workspace
@@ -256,7 +256,7 @@ def workspace_of(root: Path, clips: int) -> Path:
     workspace = Workspace.create(root)
     add_portraits(workspace, {"train": 8})
     conditions = [row["condition_id"] for row in workspace.rows(CONDITIONS)]
-    portraits = [make_portrait(23_000_000 + number, num_frames=50) for number in range(8)]
+    portraits = [make_portrait(23_000_000 + number, num_frames=100) for number in range(8)]
     rows = []
     for number in range(clips):
         portrait = portraits[number % 8]
@@ -341,7 +341,7 @@ def as_markdown(results: dict[str, Any]) -> str:
     what = {
         "network": "SyncNet's towers against window by window as published",
         "clip": "a 1080p clip, file to scores, against the published sequence of steps",
-        "workers": "two workers against one, each from a fresh start",
+        "workers": "200 clips of four seconds by two workers against one, each from a fresh start",
     }
     lines += ["| what | before | prefkit | ratio | claim | holds | commit |", "|---|---|---|---|---|---|---|"]
     for part, words in what.items():

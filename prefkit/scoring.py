@@ -188,13 +188,18 @@ def _with_absolute_paths(workspace: Workspace, condition: Mapping[str, Any]) -> 
     return row
 
 
+_SHARED_IMPORTS = ["torch", "cv2", "scipy.signal", "prefkit.metrics.loaded_networks", "prefkit.metrics.syncnet"]
+
+
 def _score_all(tasks: Sequence[_Task], workers: int) -> Iterator[list[dict[str, Any]]]:
     """Rows of one task after the other, in order."""
     if workers == 1 or len(tasks) < 2:
         yield from map(_score_task, tasks)
         return
-    # spawned, since a forked process inherits the locks of torch's and OpenCV's threads
-    context = multiprocessing.get_context("spawn")
+    # Not forked from here: that would inherit the locks of torch's and OpenCV's threads. They come from a server
+    # that has imported both, once for all, and run nothing.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_SHARED_IMPORTS)
     with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_one_thread_each) as pool:
         try:
             yield from pool.map(_score_task, tasks)
