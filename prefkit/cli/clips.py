@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prefkit.cli.options import BackboneName, Checkpoint, Seed, Split, Workers, WorkspacePath
+from prefkit.cli.options import BackboneName, Checkpoint, Seed, Split, Weights, Workers, WorkspacePath
 from prefkit.cli.parsing import named_paths
 from prefkit.cli.printing import console, print_summary
 from prefkit.errors import PrefkitError
@@ -106,10 +106,7 @@ def score(
         list[str] | None,
         typer.Option(help="A metric's name, or package.module:Object; again for more. By default all."),
     ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=PATH of a network's weights, or NAME=hf://owner/repo/file; again for more."),
-    ] = None,
+    weights: Weights = None,
     supplied: Annotated[
         Path | None,
         typer.Option(help="A folder with boxes, landmarks or keypoints of clips: <candidate_id>.npz or .parquet."),

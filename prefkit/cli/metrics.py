@@ -6,14 +6,11 @@ from typing import Annotated
 import typer
 from rich.table import Table as Grid
 
+from prefkit.cli.options import Weights
 from prefkit.cli.parsing import named_paths
 from prefkit.cli.printing import console, print_summary
 
 metrics_app = typer.Typer(help="List the metrics, which way each is better, and what it lacks on this machine.")
-
-Weights = Annotated[
-    list[str] | None, typer.Option("--weights", help="NAME=PATH of a network's weights; again for more.")
-]
 
 
 @metrics_app.callback(invoke_without_command=True)

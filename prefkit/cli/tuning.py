@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prefkit.cli.options import BackboneName, Checkpoint, Run, Seed, Workers, WorkspacePath
+from prefkit.cli.options import BackboneName, Checkpoint, Run, Seed, Weights, Workers, WorkspacePath
 from prefkit.cli.parsing import named_paths, options_file, typed_options, weighted_regions
 from prefkit.cli.printing import console, print_evaluation, print_results, print_summary
 
@@ -71,10 +71,7 @@ def evaluate(
     per_condition: Annotated[int, typer.Option(help="Clips of each model a condition gets.", min=1)] = 1,
     human: Annotated[bool, typer.Option("--human", help="Ask people: open blind comparisons, count votes.")] = False,
     votes: Annotated[int, typer.Option(help="With --human: votes each comparison wants.", min=1)] = 3,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=PATH of a network's weights, or NAME=hf://owner/repo/file; again for more."),
-    ] = None,
+    weights: Weights = None,
     real: Annotated[
         Path | None, typer.Option(help="A folder of real clips: both models' Fréchet distances to them as sets.")
     ] = None,

@@ -7,12 +7,12 @@ from typing import Any
 from prefkit.errors import PrefkitError
 from prefkit.media import sha256_file
 from prefkit.metrics.set_features import SetClip, set_scores
+from prefkit.metrics.set_level import FEWEST
 from prefkit.metrics.weight_files import weights_hash
 from prefkit.tables import CONDITIONS, content_id
 from prefkit.workspace import Workspace
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
-FEWEST = 2
 
 
 def real_clips(folder: Path) -> list[Path]:
