@@ -37,7 +37,7 @@ def read_source(source: Path) -> list[Row]:
 def _folder_rows(folder: Path) -> list[Row]:
     rows: list[Row] = []
     for place in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
-        clips = sorted(path for path in place.iterdir() if _is_clip(path))
+        clips = sorted(path for path in place.iterdir() if is_clip(path))
         rows += [{"clip": str(path), "condition": place.resolve().name} for path in clips]
     if not rows:
         raise PrefkitError(
@@ -47,7 +47,8 @@ def _folder_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def _is_clip(path: Path) -> bool:
+def is_clip(path: Path) -> bool:
+    """Whether it is a file that is taken for a clip, by its name."""
     return path.is_file() and path.suffix.lower() in CLIP_SUFFIXES and not path.name.startswith(".")
 
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from prefkit.errors import PrefkitError
+from prefkit.importing.manifest import is_clip
 from prefkit.media import sha256_file
 from prefkit.metrics.set_features import SetClip, set_scores
 from prefkit.metrics.set_level import FEWEST
 from prefkit.metrics.weight_files import weights_hash
 from prefkit.tables import CONDITIONS, content_id
 from prefkit.workspace import Workspace
-
-VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
 def real_clips(folder: Path) -> list[Path]:
@@ -21,7 +20,7 @@ def real_clips(folder: Path) -> list[Path]:
     Raises:
         PrefkitError: there are fewer than two.
     """
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in VIDEOS)
+    found = sorted(path for path in folder.glob("*") if is_clip(path))
     if len(found) < FEWEST:
         raise PrefkitError(f"{folder} holds {len(found)} videos; expected at least {FEWEST} real clips to compare with")
     return found
